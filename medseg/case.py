@@ -1,0 +1,141 @@
+"""Training cases and data sets: names and paths, no voxels."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medseg.errors import InputError, PlanError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from medseg.labels import LabelSet
+
+DEFAULT_FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One scan: its id, where its channels lie, its reference mask and the patient it belongs to.
+
+    Parameters
+    ----------
+    id : str
+        Unique in the data set and safe as a folder name.
+    images : tuple of Path
+        One file or DICOM folder per channel, in the data set's channel order; one 4-D file may hold all channels.
+    reference : Path or None
+        The mask drawn by a person, where there is one.
+    group : str
+        Cases of one patient share a group; the id where nothing else is known.
+    """
+
+    id: str
+    images: tuple[Path, ...]
+    reference: Path | None = None
+    group: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a case without image; default the group to the id."""
+        if not self.id or not self.images:
+            raise InputError(f"case {self.id!r} has no id or no image")
+        if not self.group:
+            object.__setattr__(self, "group", self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Cases that belong together, what their masks mean, and what their channels are.
+
+    Parameters
+    ----------
+    name : str
+        For people and the model's card.
+    cases : tuple of Case
+        At least one; ids are unique.
+    labels : LabelSet
+        What the masks' values mean.
+    channels : tuple of str
+        Modality or name of each channel, such as ``("CT",)``; empty where the layout does not tell.
+    root : Path
+        The folder the data set was found in.
+    splits : tuple of tuple of str
+        Validation ids per fold where the data set brings its own split; empty otherwise.
+    """
+
+    name: str
+    cases: tuple[Case, ...]
+    labels: LabelSet
+    channels: tuple[str, ...] = ()
+    root: Path = field(default_factory=Path)
+    splits: tuple[tuple[str, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse an empty data set and ids that occur twice; order cases by id."""
+        object.__setattr__(self, "cases", tuple(sorted(self.cases, key=lambda case: case.id)))
+        ids = [case.id for case in self.cases]
+        twice = sorted({i for i in ids if ids.count(i) > 1}) if len(set(ids)) != len(ids) else []
+        if not ids or twice:
+            found = f"the case id {twice[0]} occurs twice" if twice else "the data set has no case"
+            raise InputError(found, where=str(self.root))
+
+    def split(
+        self, fold: int, *, n_folds: int = DEFAULT_FOLDS, seed: int = 12345
+    ) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+        """Return the training and the validation cases of one fold; a patient is never on both sides.
+
+        Patients are ordered by a hash of `seed` and their name and dealt out in turn, so the split depends on
+        nothing but the names, and every machine finds the same one.
+
+        Parameters
+        ----------
+        fold : int
+            0 to ``n_folds - 1``.
+        n_folds : int
+            Number of folds; at least two and at most the number of patients.
+        seed : int
+            Another seed gives another split.
+
+        Raises
+        ------
+        PlanError
+            Where the fold does not exist.
+        """
+        if self.splits:
+            return self._own_split(fold)
+        groups = sorted({case.group for case in self.cases}, key=lambda group: _rank(group, seed))
+        if not 2 <= n_folds <= len(groups):
+            raise PlanError(
+                f"{len(groups)} patients cannot be parted into {n_folds} folds", remedy="Add cases or use fewer folds"
+            )
+        if not 0 <= fold < n_folds:
+            raise PlanError(f"fold {fold} does not exist", expected=f"0 to {n_folds - 1}")
+        held_out = {str(group) for group in np.array(groups, dtype=object)[fold::n_folds]}
+        return self._parted(lambda case: case.group in held_out)
+
+    def _own_split(self, fold: int) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+        if not 0 <= fold < len(self.splits):
+            raise PlanError(
+                f"fold {fold} does not exist", expected=f"0 to {len(self.splits) - 1}, as the data set's own split has"
+            )
+        held_out = set(self.splits[fold])
+        training, validation = self._parted(lambda case: case.id in held_out)
+        shared = {case.group for case in training} & {case.group for case in validation}
+        if shared:
+            raise PlanError(
+                "the data set's own split has cases of one patient on both sides", remedy="Correct the split file"
+            )
+        return training, validation
+
+    def _parted(self, is_held_out: Callable[[Case], bool]) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+        training = tuple(case for case in self.cases if not is_held_out(case))
+        return training, tuple(case for case in self.cases if is_held_out(case))
+
+
+def _rank(group: str, seed: int) -> str:
+    return hashlib.sha256(f"{seed}:{group}".encode()).hexdigest()

@@ -1,0 +1,83 @@
+"""YAML documents in and out, safely: plain values only, no aliases, no tags."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from medseg.errors import PlanError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_DOCUMENT_BYTES = 16_000_000
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """A safe loader that refuses aliases: a few bytes of them can stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise PlanError("the document uses a YAML alias", expected="plain values", remedy="Write the value out")
+        return super().compose_node(parent, index)
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """A safe dumper that writes short lists on one line and never an alias."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent_list(dumper: yaml.SafeDumper, values: list[Any]) -> yaml.Node:
+    flow = all(isinstance(v, (int, float, str, bool)) or v is None for v in values)
+    nested = all(isinstance(v, list) and all(isinstance(w, (int, float)) for w in v) for v in values)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=flow or nested)
+
+
+_PlainDumper.add_representer(list, _represent_list)
+
+
+def parse_yaml(text: str, *, where: str = "") -> Any:
+    """Return the plain value a YAML text describes.
+
+    Raises
+    ------
+    PlanError
+        Where the text is not YAML, or uses aliases or tags.
+
+    Examples
+    --------
+    >>> parse_yaml("a: [1, 2]")
+    {'a': [1, 2]}
+    """
+    try:
+        return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader, made stricter
+    except yaml.YAMLError as error:
+        raise PlanError(f"the text is not YAML: {' '.join(str(error).split())}", where=where) from error
+    except PlanError as error:
+        raise error.at(where) from error
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the plain value a YAML file describes; see `parse_yaml`."""
+    try:
+        if path.stat().st_size > MAX_DOCUMENT_BYTES:
+            raise PlanError(f"the file has {path.stat().st_size} bytes", expected="a YAML document", where=str(path))
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"the file cannot be read as text ({type(error).__name__})", where=str(path)) from error
+    return parse_yaml(text, where=str(path))
+
+
+def format_yaml(value: Any) -> str:
+    """Return a plain value as YAML text, keys in the order given.
+
+    Examples
+    --------
+    >>> print(format_yaml({"b": [1, 2], "a": None}), end="")
+    b: [1, 2]
+    a: null
+    """
+    return str(yaml.dump(value, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=120))

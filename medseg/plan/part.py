@@ -1,0 +1,94 @@
+"""The frozen model every part of a recipe, plan or fingerprint is: unknown fields refused, YAML in and out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
+
+from medseg.documents import format_yaml, parse_yaml, read_yaml
+from medseg.errors import PlanError
+from medseg.labels import LabelSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+AxisName = Literal["Z", "Y", "X"]
+Auto = Literal["auto"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Triple = tuple[Positive, Positive, Positive]
+PatchSize = tuple[Count, Count, Count]
+Codes = Annotated[str, Field(pattern="^(stored|[LRAPSI]{3})$")]
+
+
+def _labels_from(value: object) -> LabelSet:
+    if isinstance(value, LabelSet):
+        return value
+    if not isinstance(value, list):
+        raise ValueError("labels must be a list of entries with id and name")
+    try:
+        return LabelSet.from_json(value)
+    except PlanError as error:
+        raise ValueError(str(error)) from error
+
+
+Labels = Annotated[LabelSet, PlainValidator(_labels_from), PlainSerializer(LabelSet.to_json)]
+
+
+class Part(BaseModel):
+    """A frozen model that refuses unknown fields and prints and parses as YAML."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
+
+    @classmethod
+    def from_document(cls, document: object, *, where: str = "") -> Self:
+        """Return the model a plain value describes; every fault is named in one sentence."""
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise PlanError(_faults(error), where=where, remedy="Correct the fields named") from error
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return the model a YAML file describes."""
+        return cls.from_document(read_yaml(path), where=str(path))
+
+    def to_yaml(self) -> str:
+        """Return the model as YAML text."""
+        return format_yaml(self.model_dump(mode="json"))
+
+    def with_settings(self, settings: Iterable[str]) -> Self:
+        """Return a copy with settings such as ``train.epochs=50`` applied.
+
+        Raises
+        ------
+        PlanError
+            Where a setting has no ``=``, names no field, or its value does not fit.
+        """
+        document = self.model_dump(mode="json")
+        for setting in settings:
+            dotted, equals, text = setting.partition("=")
+            if not equals:
+                raise PlanError(f"the setting {setting!r} has no value", expected="a setting such as train.epochs=50")
+            _set(document, dotted.strip().split("."), parse_yaml(text, where=setting), setting=setting)
+        return self.from_document(document, where="settings")
+
+
+def _set(document: dict[str, Any], keys: list[str], value: object, *, setting: str) -> None:
+    for depth, key in enumerate(keys):
+        if key not in document:
+            known = ", ".join(sorted(document))
+            raise PlanError(f"the setting {setting!r} names no field: there is no {key!r}", expected=f"one of {known}")
+        if depth == len(keys) - 1:
+            document[key] = value
+        elif isinstance(document[key], dict):
+            document = document[key]
+        else:
+            raise PlanError(f"the setting {setting!r} goes too deep: {key!r} holds no fields")
+
+
+def _faults(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(str(p) for p in e['loc']) or 'the document'}: {e['msg']}" for e in error.errors())

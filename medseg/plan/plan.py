@@ -1,0 +1,99 @@
+"""Plan: everything that is decided, ready to train or to segment with."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from medseg.plan.network import NetworkSpec
+from medseg.plan.part import AxisName, Codes, Count, Labels, Part, Positive, Triple
+from medseg.plan.training import TrainPlan
+
+
+class ZScore(Part):
+    """Each image by its own mean and standard deviation."""
+
+    kind: Literal["zscore"] = "zscore"
+
+
+class ClipZScore(Part):
+    """Clip to the foreground's 0.5 and 99.5 percentiles, then one mean and standard deviation for all (CT)."""
+
+    kind: Literal["clip_zscore"] = "clip_zscore"
+    low: float
+    high: float
+    mean: float
+    std: Positive
+
+
+class Rescale(Part):
+    """Each image from its own minimum and maximum to 0 and 1 (8-bit pictures)."""
+
+    kind: Literal["rescale"] = "rescale"
+
+
+Normalisation = Annotated[ZScore | ClipZScore | Rescale, Field(discriminator="kind")]
+
+
+class PreprocessPlan(Part):
+    """How a scan becomes what the network sees."""
+
+    orientation: Codes = "SPL"
+    spacing_mm: Triple
+    normalisation: tuple[Normalisation, ...] = Field(min_length=1)
+
+
+class InferPlan(Part):
+    """How a scan is segmented: window overlap, mirroring for `--tta`, and what is tidied afterwards."""
+
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    mirror_axes: tuple[AxisName, ...] = ()
+    largest_component: tuple[Count, ...] = ()
+
+
+class Plan(Part):
+    """Everything that is decided, ready to train or to segment with."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    channels: tuple[str, ...] = Field(min_length=1)
+    labels: Labels
+    preprocess: PreprocessPlan
+    network: NetworkSpec
+    train: TrainPlan
+    infer: InferPlan = Field(default_factory=InferPlan)
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if len(self.preprocess.normalisation) != len(self.channels):
+            raise ValueError(f"there must be {len(self.channels)} normalisations, one per channel")
+        spatial = self.spatial_patch
+        if len(spatial) != self.network.dimensions:
+            raise ValueError(
+                "a 2-D network needs a patch with exactly one side of 1, the slice axis; a 3-D network one without"
+            )
+        if any(side % d for side, d in zip(spatial, self.network.divisor, strict=True)):
+            raise ValueError(
+                f"the patch {self.train.patch_size} must be divisible by the network's strides {self.network.divisor}"
+            )
+        unknown = sorted(set(self.infer.largest_component) - set(self.labels.ids))
+        if unknown:
+            raise ValueError(f"largest_component names label {unknown[0]}, which is not in the label set")
+        return self
+
+    @property
+    def spatial_patch(self) -> tuple[int, ...]:
+        """The patch as the network sees it: without the slice axis in 2-D."""
+        patch = self.train.patch_size
+        if self.network.dimensions == 3:
+            return patch
+        axis = self.slice_axis
+        return tuple(side for i, side in enumerate(patch) if i != axis)
+
+    @property
+    def slice_axis(self) -> int | None:
+        """The working grid's axis a 2-D network sees slices along; None in 3-D."""
+        if self.network.dimensions == 3:
+            return None
+        patch = self.train.patch_size
+        return patch.index(1) if 1 in patch else None

@@ -1,0 +1,100 @@
+"""Recipe: what a person asks for, short, with ``auto`` wherever the data may decide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from medseg.errors import PlanError
+from medseg.plan.part import Auto, AxisName, Codes, Count, Fraction, Part, PatchSize, Triple
+from medseg.plan.training import AugmentPlan, DiceCrossEntropy, Optimizer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class PreprocessRecipe(Part):
+    """`PreprocessPlan` with ``auto``."""
+
+    orientation: Codes = "SPL"
+    spacing_mm: Triple | Auto = "auto"
+    normalisation: tuple[Literal["zscore", "clip_zscore", "rescale"], ...] | Auto = "auto"
+
+
+class UNetRecipe(Part):
+    """`UNetSpec` with ``auto``; `width` is the number of features at full resolution."""
+
+    kind: Literal["unet"] = "unet"
+    dimensions: Literal[2, 3] = 3
+    width: Count | Auto = "auto"
+    max_width: Count | Auto = "auto"
+    depth: Count | Auto = "auto"
+    convs_per_stage: Count = 2
+    deep_supervision: bool | Auto = "auto"
+
+
+NetworkRecipe = UNetRecipe
+
+
+class TrainRecipe(Part):
+    """`TrainPlan` with ``auto``."""
+
+    patch_size: PatchSize | Auto = "auto"
+    batch_size: Count | Auto = "auto"
+    epochs: Count | Auto = "auto"
+    steps_per_epoch: Count | Auto = "auto"
+    optimizer: Optimizer | Auto = "auto"
+    loss: DiceCrossEntropy = Field(default_factory=DiceCrossEntropy)
+    foreground_fraction: Fraction = 0.33
+    augment: AugmentPlan | Auto = "auto"
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | Auto = "auto"
+    folds: Annotated[int, Field(ge=2)] = 5
+    seed: int = 0
+
+
+class InferRecipe(Part):
+    """`InferPlan` with ``auto``; `largest_component` names labels, or ``all``."""
+
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    mirror_axes: tuple[AxisName, ...] | Auto = "auto"
+    largest_component: tuple[str, ...] | Literal["all"] = ()
+
+
+class Recipe(Part):
+    """What a person asks for; everything has a default, and ``auto`` leaves a choice to the data."""
+
+    channels: tuple[str, ...] = ()
+    preprocess: PreprocessRecipe = Field(default_factory=PreprocessRecipe)
+    network: NetworkRecipe = Field(default_factory=NetworkRecipe)
+    train: TrainRecipe = Field(default_factory=TrainRecipe)
+    infer: InferRecipe = Field(default_factory=InferRecipe)
+
+
+def recipe_folder() -> Path:
+    """Return the folder of the recipes that come with medseg: inside the package, or beside it in a checkout."""
+    here = Path(__file__).resolve().parent.parent
+    return here / "configs" if (here / "configs").is_dir() else here.parent / "configs"
+
+
+def read_recipe(name_or_path: str) -> Recipe:
+    """Return a recipe by name (``unet3d``) or path.
+
+    Raises
+    ------
+    PlanError
+        Where neither exists, or the file is not a recipe.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"}:
+        path = recipe_folder() / f"{name_or_path}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in recipe_folder().glob("*.yaml")))
+        raise PlanError(f"there is no recipe {name_or_path!r}", expected=f"a path to a YAML file, or one of {known}")
+    return Recipe.read(path)
+
+
+def is_plan(document: Mapping[str, Any]) -> bool:
+    """Tell a plan from a recipe: only a plan says what its labels are."""
+    return "labels" in document

@@ -1,0 +1,73 @@
+"""How a network learns: optimiser, loss, augmentation and their amounts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from medseg.plan.part import AxisName, Count, Fraction, Part, PatchSize, Positive
+
+
+class AdamW(Part):
+    """AdamW (Loshchilov 2019) with warm-up and cosine decay."""
+
+    kind: Literal["adamw"] = "adamw"
+    learning_rate: Positive = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    warmup: Fraction = 0.1
+
+
+class Sgd(Part):
+    """SGD with Nesterov momentum and polynomial decay, as nnU-Net has it."""
+
+    kind: Literal["sgd"] = "sgd"
+    learning_rate: Positive = 1e-2
+    momentum: Fraction = 0.99
+    weight_decay: Annotated[float, Field(ge=0)] = 3e-5
+    power: Positive = 0.9
+
+
+Optimizer = Annotated[AdamW | Sgd, Field(discriminator="kind")]
+
+
+class DiceCrossEntropy(Part):
+    """Soft Dice plus cross-entropy; `batch_dice` sums the overlap over the batch before dividing."""
+
+    kind: Literal["dice_ce"] = "dice_ce"
+    dice_weight: Annotated[float, Field(ge=0)] = 1.0
+    cross_entropy_weight: Annotated[float, Field(ge=0)] = 1.0
+    batch_dice: bool = True
+
+
+class AugmentPlan(Part):
+    """How training patches are varied; a probability of 0 switches a variation off."""
+
+    rotation_probability: Fraction = 0.3
+    rotation_deg: tuple[float, float, float] = (30.0, 30.0, 30.0)
+    scaling_probability: Fraction = 0.3
+    scaling: tuple[Positive, Positive] = (0.7, 1.4)
+    elastic_probability: Fraction = 0.0
+    noise_probability: Fraction = 0.1
+    blur_probability: Fraction = 0.1
+    brightness_probability: Fraction = 0.15
+    contrast_probability: Fraction = 0.15
+    low_resolution_probability: Fraction = 0.1
+    gamma_probability: Fraction = 0.3
+    mirror_axes: tuple[AxisName, ...] = ()
+
+
+class TrainPlan(Part):
+    """How the network learns."""
+
+    patch_size: PatchSize
+    batch_size: Count
+    epochs: Count = 200
+    steps_per_epoch: Count = 100
+    optimizer: Optimizer = Field(default_factory=AdamW)
+    loss: DiceCrossEntropy = Field(default_factory=DiceCrossEntropy)
+    foreground_fraction: Fraction = 0.33
+    augment: AugmentPlan = Field(default_factory=AugmentPlan)
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    folds: Annotated[int, Field(ge=2)] = 5
+    seed: int = 0
