@@ -1,4 +1,4 @@
-"""What every test may rely on: the real data, one thread per process, and an honest answer where a display is missing."""
+"""What every test may rely on: the real data, one thread a process, and a plain answer where a display is missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# Read by torch and OpenMP when they are first imported, here or in a child process: tests run side by side, one core each.
+# Read by torch and OpenMP on their first import, here or in a child process: tests run side by side, one core each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    """Folder of real scans (environment MEDSEG_TEST_DATA, else ../shared/data beside the checkout); skips without it."""
+    """Folder of real scans (MEDSEG_TEST_DATA, else ../shared/data beside the checkout); skips without it."""
     folder = Path(os.environ.get("MEDSEG_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
     if not folder.is_dir():
         pytest.skip(f"no real scans at {folder} (set MEDSEG_TEST_DATA)")
