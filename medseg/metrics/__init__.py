@@ -1,0 +1,34 @@
+"""Numbers that say how well two masks agree: arrays and a spacing in, numbers out.
+
+Every function is pure and speaks NumPy and SciPy only. A value that is not defined is ``None``, never NaN: both masks
+empty, or a surface that is not there.
+"""
+
+from __future__ import annotations
+
+from medseg.metrics.overlap import (
+    Counts,
+    confusion_counts,
+    confusion_matrix,
+    dice,
+    iou,
+    mean_iou,
+    pixel_accuracy,
+    volume_ml,
+)
+from medseg.metrics.surface import SurfaceDistances, contour_lengths_mm, surface_areas_mm2, surface_distances
+
+__all__ = [
+    "Counts",
+    "SurfaceDistances",
+    "confusion_counts",
+    "confusion_matrix",
+    "contour_lengths_mm",
+    "dice",
+    "iou",
+    "mean_iou",
+    "pixel_accuracy",
+    "surface_areas_mm2",
+    "surface_distances",
+    "volume_ml",
+]
