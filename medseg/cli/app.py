@@ -1,0 +1,340 @@
+"""The commands: one function each, options as the architecture names them."""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from medseg import __version__
+from medseg.cli.console import Printer
+from medseg.errors import MedsegError, PlanError
+from medseg.progress import Cancelled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DONE, NOT_STARTED, INCOMPLETE, CANCELLED = 0, 1, 2, 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Segment CT, MR and X-ray images: train on your data, segment folders of DICOM or NIfTI, measure the result.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Recipe = Annotated[str, typer.Option("-r", "--recipe", help="A recipe's name or path, or a plan.yaml.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="Change one setting, such as train.epochs=50.")]
+Memory = Annotated[str | None, typer.Option(help="Memory to plan for, such as 8GB. Default: what is free now.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; no traceback reaches a person unless asked for by ``--debug``."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    printer = Printer(as_json="--json" in words)
+    try:
+        return int(app([w for w in words if w != "--debug"], standalone_mode=False, prog_name="medseg") or DONE)
+    except TyperException as error:
+        printer.fail(f"{error.format_message()} Try 'medseg --help'.")
+        return NOT_STARTED
+    except MedsegError as error:
+        if debug:
+            traceback.print_exc()
+        printer.fail(str(error))
+        return NOT_STARTED
+    except (Cancelled, KeyboardInterrupt, typer.Abort) as stop:
+        printer.fail(str(stop) or "Cancelled. What was finished is kept.")
+        return CANCELLED
+    except Exception as error:  # noqa: BLE001 - the outermost rim: a bug becomes a sentence, with its traceback on request
+        if debug:
+            traceback.print_exc()
+        printer.fail(
+            f"an unexpected {type(error).__name__}; this is a fault of medseg. Run again with --debug to see where."
+        )
+        return NOT_STARTED
+
+
+def seconds_from(text: str) -> float:
+    """Return a duration such as ``8m``, ``1h30m`` or ``90s`` in seconds.
+
+    Examples
+    --------
+    >>> seconds_from("1h30m"), seconds_from("90")
+    (5400.0, 90.0)
+    """
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip().lower())
+    parts = [float(part or 0) for part in match.groups()] if match else []
+    total = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
+    if total <= 0:
+        raise PlanError(f"{text!r} is no duration", expected="one such as 90s, 8m or 1h30m")
+    return total
+
+
+@app.callback(invoke_without_command=True)
+def _common(
+    context: typer.Context,
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if version:
+        Printer().say(__version__)
+        raise typer.Exit(DONE)
+    if context.invoked_subcommand is None:
+        raise typer.Exit(NOT_STARTED)
+
+
+@app.command()
+def doctor(*, json: Json = False) -> None:
+    """Say what is installed, what is missing, and what this machine can do."""
+    from medseg.workflows.doctor import examine
+
+    printer = Printer(as_json=json)
+    report = examine()
+    for title, rows in report.sections.items():
+        printer.table(title, ("what", "state", "remark"), [(row.what, row.state, row.remark) for row in rows])
+        printer.say()
+    printer.say(report.verdict)
+    printer.document(report.to_json())
+    raise typer.Exit(DONE if report.is_usable else NOT_STARTED)
+
+
+@app.command()
+def demo(folder: Annotated[Path, typer.Argument(help="Where to work; made if missing.")] = Path("demo")) -> None:
+    """Train on phantoms, segment unseen DICOM series, and show where to look. About three minutes on two cores."""
+    from medseg.workflows.demo import run_demo
+
+    printer = Printer()
+    with printer.progress() as progress:
+        report = run_demo(folder, progress=progress)
+    printer.table("Dice on the unseen series", ("label", "mean", "lowest"), report.rows)
+    printer.say(f"\nMean Dice {report.mean_dice:.3f} after {report.seconds:.0f} s.")
+    printer.say("Look at:")
+    for path, what in report.places:
+        printer.say(f"  {path}   {what}")
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A file, a DICOM series, or a folder of anything.")],
+    *,
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every voxel, not only headers.")] = False,
+    json: Json = False,
+) -> None:
+    """List every series, volume and image under PATH, and whether it can be segmented."""
+    from medseg.workflows.data import inspect as verb
+
+    printer = Printer(as_json=json)
+    with printer.progress() as progress:
+        inventory = verb(path, deep=deep, progress=progress)
+    rows = [
+        (
+            item.id,
+            item.kind,
+            item.modality or "–",
+            _size(item.shape),
+            _spacing(item.spacing_mm),
+            item.orientation,
+            item.status,
+        )
+        for item in inventory.items
+    ]
+    printer.table(str(path), ("id", "kind", "modality", "size", "spacing mm", "orientation", "status"), rows)
+    for item in inventory.items:
+        for finding in item.findings:
+            printer.say(f"{item.id}: {finding.severity} {finding.code}: {finding.message} {finding.remedy}".rstrip())
+    printer.document(inventory.to_json())
+    statuses = {item.status for item in inventory.items}
+    raise typer.Exit(DONE if "refused" not in statuses and statuses & {"ok", "repairable"} else INCOMPLETE)
+
+
+@app.command()
+def check(
+    dataset: Annotated[Path, typer.Argument(help="A training set in any known layout.")], *, json: Json = False
+) -> None:
+    """Lint a training set: pairing, grids, labels, values; names the file and the remedy."""
+    from medseg.workflows.data import check as verb
+
+    printer = Printer(as_json=json)
+    with printer.progress() as progress:
+        report = verb(dataset, progress=progress)
+    printer.say(f"{dataset}: {report.layout}, {report.n_cases} cases")
+    for finding in report.findings:
+        place = finding.file or finding.case
+        printer.say(f"{finding.severity} {finding.code}: {place}: {finding.message} {finding.remedy}".rstrip())
+    errors = sum(finding.severity == "error" for finding in report.findings)
+    printer.say(f"{errors} errors, {len(report.findings) - errors} warnings and notes.")
+    printer.document(report.to_json())
+    raise typer.Exit(INCOMPLETE if errors else DONE)
+
+
+@app.command()
+def plan(
+    dataset: Annotated[Path, typer.Argument(help="A training set in any known layout.")],
+    *,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The plan.yaml to write.")] = None,
+    recipe: Recipe = "unet3d",
+    settings: Settings = None,
+    memory: Memory = None,
+    device: Device = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print expected time, RAM and disk; write nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Resolve a recipe against a data set and this machine."""
+    from medseg.workflows.data import PlanRequest, make_plan
+
+    if output is None and not dry_run:
+        raise PlanError("no place was given to write the plan to", remedy="Give -o plan.yaml, or --dry-run")
+    printer = Printer(as_json=json)
+    request = PlanRequest(recipe=recipe, settings=tuple(settings or ()), memory=memory, device=device)
+    with printer.progress() as progress:
+        proposal = make_plan(dataset, request, progress=progress)
+    printer.table("The plan", ("what", "value"), proposal.summary_rows())
+    printer.table("What it will take", ("what", "value"), proposal.estimate_rows())
+    if output is not None and not dry_run:
+        proposal.write(output)
+        printer.say(f"Written to {output}.")
+    printer.document(proposal.to_json())
+
+
+@app.command()
+def train(
+    dataset: Annotated[Path, typer.Argument(help="A training set in any known layout.")],
+    *,
+    run: Annotated[Path, typer.Option("-o", "--output", help="The run folder to make.")],
+    recipe: Recipe = "unet3d",
+    settings: Settings = None,
+    fold: Annotated[str, typer.Option(help="A fold's number, or all.")] = "0",
+    budget: Annotated[
+        str | None, typer.Option(help="Wall time of the whole command, such as 8m; shapes the schedule.")
+    ] = None,
+    memory: Memory = None,
+    device: Device = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Devices to train on together.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines to train on together.")] = 1,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the run folder holds.")] = False,
+    json: Json = False,
+) -> None:
+    """Train a network, validate it on the fold left out, and write a model folder."""
+    from medseg.workflows.data import PlanRequest
+    from medseg.workflows.train import TrainRequest
+    from medseg.workflows.train import train as verb
+
+    printer = Printer(as_json=json)
+    request = TrainRequest(
+        plan=PlanRequest(recipe=recipe, settings=tuple(settings or ()), memory=memory, device=device),
+        fold=fold,
+        budget_s=seconds_from(budget) if budget else None,
+        devices=devices,
+        nodes=nodes,
+        precision=precision,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    with printer.progress() as progress:
+        report = verb(dataset, run, request, progress=progress)
+    printer.table("Dice on the validation cases", ("fold", "label", "mean", "95 % interval", "cases"), report.rows())
+    printer.say(f"Model: {report.model}   Report: {report.page}")
+    printer.document(report.to_json())
+
+
+@app.command()
+def segment(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="Files, DICOM series, or folders of anything.")
+    ],
+    *,
+    out: Annotated[Path, typer.Option("-o", "--output", help="The output folder to make.")],
+    formats: Annotated[str, typer.Option("--format", help="Comma-separated: nifti, dicom-seg, png.")] = "nifti",
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored copies: slower, a little better.")] = False,
+    volume: Annotated[int | None, typer.Option(min=0, help="Which volume of a 4-D series or file.")] = None,
+    any_modality: Annotated[
+        bool, typer.Option("--any-modality", help="Also take modalities the model was not made for.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep finished cases, do the rest.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder holds.")] = False,
+    json: Json = False,
+) -> None:
+    """Segment scans: every file under INPUT ends as done, skipped, refused, failed or ignored, with the reason."""
+    from medseg.workflows.segment import SegmentRequest
+    from medseg.workflows.segment import segment as verb
+
+    printer = Printer(as_json=json)
+    request = SegmentRequest(
+        formats=tuple(word.strip() for word in formats.split(",") if word.strip()),
+        device=device,
+        precision=precision,
+        tta=tta,
+        volume=volume,
+        any_modality=any_modality,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    with printer.progress() as progress:
+        manifest = verb(model, inputs, out, request, progress=progress)
+    document = manifest.to_json()
+    rows = [
+        (case["id"], case["status"], case["reason"] or ", ".join(case["outputs"].values()))
+        for case in document["cases"]
+    ]
+    printer.table(str(out), ("id", "status", "reason or outputs"), [row for row in rows if row[1] != "ignored"])
+    printer.say(
+        ", ".join(f"{count} {status}" for status, count in document["counts"].items()) + f". See {out / 'report.html'}."
+    )
+    printer.document(document)
+    counts = document["counts"]
+    if not counts["done"] + counts["skipped"] + counts["refused"] + counts["failed"]:
+        printer.fail("nothing that could be segmented was found under the input")
+        raise typer.Exit(NOT_STARTED)
+    raise typer.Exit(INCOMPLETE if counts["refused"] + counts["failed"] else DONE)
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="An output folder of segment, or a folder of masks.")],
+    references: Annotated[Path, typer.Argument(help="A folder of reference masks.")],
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The report folder to make.")],
+    compare: Annotated[
+        Path | None, typer.Option(help="Another folder of predictions to test against, case by case.")
+    ] = None,
+    subset: Annotated[bool, typer.Option("--subset", help="References without prediction are not counted.")] = False,
+    tolerance_mm: Annotated[float, typer.Option(min=0, help="Tolerance of the surface Dice (NSD).")] = 1.0,
+    json: Json = False,
+) -> None:
+    """Measure masks against references: overlap, surface distances and volumes, with intervals."""
+    from medseg.workflows.evaluate import EvaluateRequest
+    from medseg.workflows.evaluate import evaluate as verb
+
+    printer = Printer(as_json=json)
+    request = EvaluateRequest(compare=compare, subset=subset, tolerance_mm=tolerance_mm)
+    with printer.progress() as progress:
+        report = verb(predictions, references, output, request, progress=progress)
+    printer.table("Mean over cases", ("label", "Dice", "IoU", "HD95 mm", "ASSD mm", "NSD", "cases"), report.rows())
+    for line in report.remarks():
+        printer.say(line)
+    printer.document(report.to_json())
+    raise typer.Exit(INCOMPLETE if report.is_incomplete else DONE)
+
+
+def _size(shape: Sequence[int] | None) -> str:
+    return " × ".join(str(n) for n in shape) if shape else "–"
+
+
+def _spacing(spacing_mm: Sequence[float] | None) -> str:
+    return " × ".join(f"{s:.4g}" for s in spacing_mm) if spacing_mm else "–"

@@ -1,0 +1,111 @@
+"""What people see: progress bars, tables and sentences, on stderr wherever stdout belongs to a program."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from rich.progress import TaskID
+
+    from medseg.progress import Progress, Step
+
+_QUIET_SECONDS = 15.0  # between two progress lines where there is no terminal
+
+
+class Printer:
+    """Tables and sentences for people, JSON for programs.
+
+    With `as_json`, stdout carries exactly one JSON document and people's text goes to stderr.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self._as_json = as_json
+        self._people = Console(stderr=as_json, highlight=False, soft_wrap=True)
+        self._errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def say(self, text: str = "") -> None:
+        """Print a sentence for people."""
+        self._people.print(Text(text))
+
+    def fail(self, text: str) -> None:
+        """Print an error for people."""
+        self._errors.print(Text.assemble(("medseg: ", "bold red"), text))
+
+    def document(self, value: object) -> None:
+        """Print the one JSON document, where it was asked for."""
+        if self._as_json:
+            print(json.dumps(value, indent=1, allow_nan=False))  # noqa: T201 - the program's one output
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Print a table for people; numbers to the right."""
+        table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+        cells = [[_cell(value) for value in row] for row in rows]
+        for index, column in enumerate(columns):
+            numeric = bool(cells) and all(row[index][1] for row in cells)
+            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        for row in cells:
+            table.add_row(*(Text(text) for text, _ in row))
+        self._people.print(table)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Yield a `Progress` callable that draws bars on stderr, or prints lines where that is no terminal."""
+        if not self._errors.is_terminal:
+            yield _Lines(self._errors)
+            return
+        columns = (
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Bars(*columns, console=self._errors) as bars:
+            yield _Bars(bars)
+
+
+class _Bars:
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, step: Step, /) -> None:
+        if step.stage not in self._tasks:
+            self._tasks[step.stage] = self._bars.add_task(step.stage, total=step.total or None, note="")
+        task = self._tasks[step.stage]
+        self._bars.update(task, completed=step.done, total=step.total or None, note=step.message)
+
+
+class _Lines:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._stage = ""
+        self._last = 0.0
+
+    def __call__(self, step: Step, /) -> None:
+        now = time.monotonic()
+        if step.stage == self._stage and now - self._last < _QUIET_SECONDS:
+            return
+        self._stage, self._last = step.stage, now
+        amount = f" {step.done}/{step.total}" if step.total else ""
+        self._console.print(Text(f"{step.stage}{amount} {step.message}".rstrip()))
+
+
+def _cell(value: Any) -> tuple[str, bool]:
+    if value is None:
+        return "–", True
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}", True
+    return str(value), isinstance(value, int)
