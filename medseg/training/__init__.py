@@ -1,0 +1,1 @@
+"""Training: prepared cases and a plan become weights."""
