@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,83 @@ if TYPE_CHECKING:
     from medseg.labels import LabelSet
 
 DEFAULT_FOLDS = 5
+MAX_ID_LENGTH = 100
+FILE_SUFFIXES = (
+    ".nii.gz",
+    ".nii",
+    ".nrrd",
+    ".nhdr",
+    ".mha",
+    ".mhd",
+    ".png",
+    ".tif",
+    ".tiff",
+    ".jpg",
+    ".jpeg",
+    ".bmp",
+    ".dcm",
+)
+_CHANNEL = re.compile(r"_(\d{4})$")  # nnU-Net's mark of a channel at the end of a file's stem
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+
+
+def stem_of(file_name: str) -> str:
+    """Return an image file's name without its suffix; other names as they are.
+
+    Examples
+    --------
+    >>> stem_of("liver_07.nii.gz"), stem_of("chest.scan.png"), stem_of("series-1.2")
+    ('liver_07', 'chest.scan', 'series-1.2')
+    """
+    lowered = file_name.lower()
+    suffix = next((s for s in FILE_SUFFIXES if lowered.endswith(s) and len(s) < len(file_name)), "")
+    return file_name[: len(file_name) - len(suffix)]
+
+
+def split_channel(stem: str) -> tuple[str, int | None]:
+    """Part a stem into its key and nnU-Net's channel number, where it carries one.
+
+    Examples
+    --------
+    >>> split_channel("liver_07_0001"), split_channel("liver_07")
+    (('liver_07', 1), ('liver_07', None))
+    """
+    channel = _CHANNEL.search(stem)
+    if channel is None or channel.start() == 0:
+        return stem, None
+    return stem[: channel.start()], int(channel.group(1))
+
+
+def case_name(file_name: str) -> str:
+    """Return what a case is called by its first file: the name without suffix and without nnU-Net's ``_0000``.
+
+    Examples
+    --------
+    >>> case_name("liver_07_0000.nii.gz"), case_name("frame_0012.png")
+    ('liver_07', 'frame_0012')
+    """
+    stem = stem_of(file_name)
+    return stem.removesuffix("_0000") or stem
+
+
+def safe_id(name: str, relative_path: str) -> str:
+    """Return `name` as a case id that is safe on every file system.
+
+    Letters, digits, dot, underscore and hyphen, at most 100 characters. Where anything had to be replaced, a hyphen and
+    eight hex digits of the hash of `relative_path` keep different names apart.
+
+    Examples
+    --------
+    >>> safe_id("hippocampus_003", "a/hippocampus_003.nii.gz")
+    'hippocampus_003'
+    >>> safe_id("Müller 1", "a/Müller 1.nii.gz")
+    'M_ller_1-49f52f55'
+    """
+    kept = _UNSAFE.sub("_", name)
+    if kept == name and len(name) <= MAX_ID_LENGTH and name.strip("."):
+        return name
+    mark = "-" + hashlib.sha256(relative_path.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return kept.strip(".")[: MAX_ID_LENGTH - len(mark)] + mark
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,26 @@
+"""Data sets on disk: the layouts of the field become a `Dataset`, and a lint says what is wrong with one.
+
+`open_dataset` reads names only; `with_labels` looks into the masks where the layout names no label; `read_case` gives
+one image with its mask; `check_dataset` looks at every voxel.
+"""
+
+from __future__ import annotations
+
+from medseg.datasets.each import for_each
+from medseg.datasets.findings import DatasetFinding, DatasetReport
+from medseg.datasets.labelling import with_labels
+from medseg.datasets.layouts import open_dataset
+from medseg.datasets.lint import check_dataset
+from medseg.datasets.reading import content_sha256, read_case, read_images
+
+__all__ = [
+    "DatasetFinding",
+    "DatasetReport",
+    "check_dataset",
+    "content_sha256",
+    "for_each",
+    "open_dataset",
+    "read_case",
+    "read_images",
+    "with_labels",
+]

@@ -1,0 +1,123 @@
+"""Which layout a data set has, and the `Dataset` made of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medseg.case import Dataset
+from medseg.datasets.decathlon import DOCUMENT, list_decathlon
+from medseg.datasets.folders import find_pair, list_folders, list_nnunet
+from medseg.datasets.listing import read_json
+from medseg.datasets.table import list_table
+from medseg.errors import InputError, MedsegError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from medseg.datasets.listing import Listing
+
+SPLITS = "splits_final.json"
+KNOWN = "a folder with dataset.json, with imagesTr and labelsTr (or images and masks), or a CSV file"
+
+
+def open_dataset(path: str | Path, *, channels: Sequence[str] | None = None) -> Dataset:
+    """Return the data set in a folder or table; opens no voxel file.
+
+    Parameters
+    ----------
+    path : path
+        A folder in the layout of the Medical Segmentation Decathlon or of nnU-Net (raw), one that holds a folder of
+        images and a folder of masks, or a CSV file (``id,image[,image_2 ...],label[,group]``).
+    channels : sequence of str, optional
+        Modality or name of each channel, in place of what the layout says.
+
+    Returns
+    -------
+    Dataset
+        Its `labels` are empty where the layout names none: see `with_labels`. Its `splits` are those of a
+        ``splits_final.json`` beside the images.
+
+    Raises
+    ------
+    InputError
+        Where there is no data set, or its files do not fit together; `check_dataset` lists everything.
+    """
+    root = Path(path)
+    listing = list_dataset(root)
+    errors = [fault for fault in listing.findings if fault.severity == "error"]
+    if errors:
+        others = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise InputError(
+            errors[0].message + others, where=str(root), remedy=f"{errors[0].remedy}. 'medseg check' lists everything"
+        )
+    if not listing.cases:
+        raise InputError("the data set has no image with a mask", where=str(root))
+    return Dataset(
+        name=listing.name,
+        cases=listing.cases,
+        labels=listing.labels,
+        channels=tuple(channels or listing.channels),
+        root=listing.root,
+        splits=_splits(listing),
+    )
+
+
+def list_dataset(path: Path) -> Listing:
+    """Return what a data set's layout says it holds, sound or not."""
+    if path.is_file() and path.suffix.lower() == ".csv":
+        return list_table(path)
+    if not path.is_dir():
+        raise InputError("there is no such data set", expected=KNOWN, where=str(path))
+    try:
+        return _list_folder(path)
+    except OSError as error:
+        raise InputError(f"the folder cannot be read ({type(error).__name__})", where=str(path)) from error
+    except MedsegError as error:
+        raise error.at(str(path)) from error
+
+
+def _list_folder(root: Path) -> Listing:
+    document = _document(root)
+    if document is None:
+        if find_pair(root) is None:
+            raise InputError("the folder is not a data set medseg knows", expected=KNOWN, where=str(root))
+        return list_folders(root)
+    has_list = isinstance(document.get("training"), list) and document["training"]
+    if has_list or isinstance(document.get("dataset"), dict):
+        return list_decathlon(root, document)
+    return list_nnunet(root, document)
+
+
+def _document(root: Path) -> dict[str, Any] | None:
+    path = root / DOCUMENT
+    if not path.is_file():
+        return None
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise InputError("the file holds no mapping", expected="labels and modality or channel_names", where=str(path))
+    return document
+
+
+def _splits(listing: Listing) -> tuple[tuple[str, ...], ...]:
+    """Return the validation ids per fold of nnU-Net's ``splits_final.json``, empty without one."""
+    path = listing.root / SPLITS
+    if not path.is_file():
+        return ()
+    document = read_json(path)
+    folds = document if isinstance(document, list) else []
+    if not folds or not all(isinstance(fold, dict) and _are_names(fold.get("val")) for fold in folds):
+        raise InputError(
+            "the split is not understood", expected='a list of {"train": [...], "val": [...]}', where=str(path)
+        )
+    known = {case.id for case in listing.cases}
+    unknown = sorted({str(name) for fold in folds for name in fold["val"]} - known)
+    if unknown:
+        raise InputError(
+            f"the split names {unknown[0]!r}, which is no case", where=str(path), remedy="Correct the split file"
+        )
+    return tuple(tuple(fold["val"]) for fold in folds)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)

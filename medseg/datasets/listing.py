@@ -1,0 +1,172 @@
+"""What a data set folder says it holds: the record every layout fills, and how files and paths are taken from disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal
+
+from medseg.case import FILE_SUFFIXES, Case
+from medseg.documents import read_yaml
+from medseg.errors import InputError, PlanError
+from medseg.labels import LabelSet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from medseg.datasets.findings import DatasetFinding
+
+Layout = Literal["decathlon", "nnunet", "folders", "table"]
+MAX_JSON_BYTES = 64_000_000
+LABEL_FILES = ("labels.yaml", "labels.yml", "labels.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A data set as its layout describes it, sound or not; no voxel file was opened.
+
+    Attributes
+    ----------
+    layout : str
+        How the files are arranged.
+    root : Path
+        Folder that all paths in findings are relative to.
+    cases : tuple of Case
+        Images that have their mask.
+    labels : LabelSet
+        Empty where the layout names none.
+    channels : tuple of str
+        Empty where the layout does not tell.
+    findings : tuple of DatasetFinding
+        What does not fit together.
+    name : str
+        The data set's own name, else the folder's.
+    """
+
+    layout: Layout
+    root: Path
+    cases: tuple[Case, ...]
+    labels: LabelSet = field(default_factory=lambda: LabelSet(()))
+    channels: tuple[str, ...] = ()
+    findings: tuple[DatasetFinding, ...] = ()
+    name: str = ""
+
+
+def entries(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Return the images and masks in a folder, and its foreign files, both by name.
+
+    A sub-folder counts as one image (a DICOM series). Names that start with a dot are left out: macOS writes a ``._x``
+    beside every file on foreign disks.
+    """
+    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    wanted = tuple(path for path in visible if path.is_dir() or path.name.lower().endswith(FILE_SUFFIXES))
+    return wanted, tuple(path for path in visible if path not in set(wanted))
+
+
+def plain_path(root: Path, text: object) -> Path | None:
+    """Return the path a document names, or None where it would leave the data set's folder.
+
+    Examples
+    --------
+    >>> plain_path(Path("d"), "./imagesTr/a.nii.gz").as_posix()
+    'd/imagesTr/a.nii.gz'
+    >>> plain_path(Path("d"), "../secret") is None, plain_path(Path("d"), "/etc/passwd") is None
+    (True, True)
+    """
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        return None
+    pure = PurePosixPath(text.strip().replace("\\", "/"))
+    if pure.is_absolute() or ".." in pure.parts or ":" in pure.parts[0]:
+        return None
+    return root.joinpath(*pure.parts)
+
+
+def relative(path: Path, root: Path) -> str:
+    """Return a path relative to the data set, with forward slashes."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+
+
+def read_json(path: Path) -> Any:
+    """Return the plain value of a JSON file of bounded size.
+
+    Raises
+    ------
+    InputError
+        Where it is too large, not text, not JSON, or nested too deeply.
+    """
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise InputError(f"the file has {path.stat().st_size} bytes", expected="a JSON document", where=str(path))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"the file cannot be read as JSON ({type(error).__name__})", where=str(path), remedy="Correct the file"
+        ) from error
+
+
+def read_label_file(root: Path) -> LabelSet:
+    """Return the labels named in ``labels.yaml`` or ``labels.json`` beside the images; none without it.
+
+    Either a list of entries as a model folder has it, or a mapping of ids and names in either direction.
+    """
+    for name in LABEL_FILES:
+        path = root / name
+        if not path.is_file():
+            continue
+        document = read_json(path) if path.suffix == ".json" else read_yaml(path)
+        try:
+            return LabelSet.from_json(document) if isinstance(document, list) else labels_from_mapping(document)
+        except (InputError, PlanError) as error:
+            raise error.at(str(path)) from error
+    return LabelSet(())
+
+
+def labels_from_mapping(document: object) -> LabelSet:
+    """Return the labels of ``{"1": "liver"}`` (Decathlon) or ``{"liver": 1}`` (nnU-Net); background is left out.
+
+    Raises
+    ------
+    InputError
+        Where an entry is neither, or asks for regions or an ignore label.
+
+    Examples
+    --------
+    >>> labels_from_mapping({"0": "background", "1": "liver"}).names, labels_from_mapping({"liver": 2}).ids
+    (('liver',), (2,))
+    """
+    if not isinstance(document, dict) or not document:
+        raise InputError("the labels are not a mapping of ids and names", expected='such as {"1": "liver"}')
+    names: dict[int, str] = {}
+    for key, value in document.items():
+        label_id, name = _id_and_name(str(key), value)
+        if label_id in names:
+            raise InputError(f"the label id {label_id} occurs twice")
+        names[label_id] = name
+    return LabelSet.from_names(names)
+
+
+def _id_and_name(key: str, value: object) -> tuple[int, str]:
+    if key.strip().isdecimal() and isinstance(value, str):
+        return int(key), value
+    if isinstance(value, list):
+        raise InputError(f"the label {key!r} is a region of several values", expected="one value a label")
+    if key.lower() == "ignore":
+        raise InputError("the labels hold an ignore label", expected="labels that are all to be learned")
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value, key
+    raise InputError(f"the label entry {key!r}: {value!r} is not understood", expected='such as "1": "liver"')
+
+
+def channels_from(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the channel names of a ``dataset.json``: ``channel_names`` (nnU-Net 2) or ``modality`` (Decathlon).
+
+    Examples
+    --------
+    >>> channels_from({"modality": {"1": "T1w", "0": "FLAIR"}})
+    ('FLAIR', 'T1w')
+    """
+    named = document.get("channel_names", document.get("modality"))
+    if isinstance(named, dict) and all(str(key).isdecimal() for key in named):
+        return tuple(str(named[key]) for key in sorted(named, key=int))
+    return tuple(str(name) for name in named) if isinstance(named, list) else ()

@@ -1,0 +1,112 @@
+"""One case from disk: its channels on one grid, its mask on the same, and the hash of what was read."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medseg.errors import GeometryError, InputError, MedsegError
+from medseg.io import read_segmentation, read_volume
+from medseg.resample import resample
+from medseg.volume import Segmentation, Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from medseg.case import Case
+    from medseg.geometry import Geometry
+    from medseg.labels import LabelSet
+
+GRID_TOLERANCE = 0.1  # of the smallest voxel side: rounding in a header, not another grid
+_CHUNK = 1 << 20
+
+
+def read_case(
+    case: Case, *, labels: LabelSet | None = None, channels: Sequence[str] = ()
+) -> tuple[Volume, Segmentation]:
+    """Return the image and the mask of a case, on one grid.
+
+    Parameters
+    ----------
+    case : Case
+        With a reference.
+    labels : LabelSet, optional
+        What the mask's values mean; by default every value present is named ``label_<value>``.
+    channels : sequence of str, optional
+        Names of the channels; by default those of the files.
+
+    Raises
+    ------
+    InputError
+        Where a file cannot be read, the mask lies on another grid than the image, or a value is no label.
+    """
+    if case.reference is None:
+        raise InputError("the case has no mask", where=case.id)
+    try:
+        image = read_images(case.images, channels=channels)
+        mask = read_segmentation(case.reference, labels=labels)
+        if not same_place(mask.geometry, image.geometry):
+            raise InputError(
+                f"the mask lies on the grid {mask.geometry}", expected=f"{image.geometry}, as its image", where=case.id
+            )
+    except MedsegError as error:
+        raise InputError(
+            error.found, expected=error.expected, where=error.where or case.id, remedy=error.remedy, code=error.code
+        ) from error
+    return image, Segmentation(mask.array, image.geometry, mask.labels)
+
+
+def read_images(paths: Sequence[Path], *, channels: Sequence[str] = ()) -> Volume:
+    """Return the channels in `paths` as one image on the grid of the first; the others are resampled onto it linearly.
+
+    Raises
+    ------
+    InputError
+        Where a file cannot be read, or there are not as many channels as names.
+    """
+    parts = [read_volume(path) for path in paths]
+    first = parts[0].geometry
+    same = [part if part.geometry.same_grid(first) else resample(part, onto=first, order=1) for part in parts]
+    array = same[0].array if len(same) == 1 else np.concatenate([part.array for part in same])
+    own = tuple(name for part in parts for name in part.channels)
+    names = tuple(channels) or (own if len(set(own)) == len(own) else tuple(f"image_{i}" for i in range(len(own))))
+    try:
+        return Volume(array, first, names)
+    except GeometryError as error:
+        raise InputError(error.found, expected=error.expected, where=str(paths[0])) from error
+
+
+def same_place(mask: Geometry, image: Geometry) -> bool:
+    """Tell whether a mask lies voxel on voxel on its image, but for rounding in the header."""
+    return mask.same_grid(image, tol_mm=max(1e-2, GRID_TOLERANCE * min(image.spacing_mm)))
+
+
+def content_sha256(case: Case) -> str:
+    """Return the hash of a case's id and of the bytes of all its files; names and dates of files play no part."""
+    digest = hashlib.sha256(case.id.encode())
+    for path in (*case.images, *((case.reference,) if case.reference else ())):
+        digest.update(file_sha256(path).encode())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hash of a file's bytes, or of all files in a folder in the order of their names.
+
+    Raises
+    ------
+    InputError
+        Where a file cannot be read.
+    """
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    try:
+        for file in files:
+            with file.open("rb") as stream:
+                while chunk := stream.read(_CHUNK):
+                    digest.update(chunk)
+    except OSError as error:
+        raise InputError(f"the file cannot be read ({type(error).__name__})", where=str(path)) from error
+    return digest.hexdigest()
