@@ -1,0 +1,101 @@
+"""Stored numbers become voxels: scale applied, types we carry, mask values checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medseg.errors import InputError
+from medseg.labels import MAX_LABEL_ID
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PLAIN_TYPES = ("uint8", "int8", "uint16", "int16", "int32", "float32")
+"""The voxel types that every reader gives and every writer takes."""
+
+_INTEGER_TYPES = tuple(np.dtype(name) for name in ("uint8", "int16", "uint16", "int32"))
+
+
+def rescaled(array: NDArray[Any], *, slope: float, intercept: float) -> NDArray[Any]:
+    """Return ``slope * array + intercept``: whole numbers where all three are whole, else float32.
+
+    Whole results keep the array's type where they fit, else take the smallest of uint8, int16, uint16, int32 they fit
+    into.
+
+    Examples
+    --------
+    >>> rescaled(np.array([0, 1024], np.uint16), slope=1.0, intercept=-1024.0)
+    array([-1024,     0], dtype=int16)
+    >>> rescaled(np.array([1, 2], np.uint8), slope=0.5, intercept=0.0).dtype
+    dtype('float32')
+    """
+    if slope == 1.0 and intercept == 0.0:
+        return array
+    is_whole = array.dtype.kind in "iu" and float(slope).is_integer() and float(intercept).is_integer()
+    target = _whole_type(array, int(slope), int(intercept)) if is_whole else None
+    out = np.empty(array.shape, dtype=target or np.float32)
+    for index in np.ndindex(*array.shape[:-2]):  # one slice at a time: float64 arithmetic without a float64 volume
+        out[index] = array[index].astype(np.float64) * slope + intercept
+    return out
+
+
+def plain_type(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array as one of `PLAIN_TYPES`: float32 for other floats, int32 for wider integers that fit.
+
+    Raises
+    ------
+    InputError
+        Where whole numbers are beyond 32 bits.
+    """
+    if array.dtype.name in PLAIN_TYPES:
+        return array
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, which is found where numbers are checked
+            return array.astype(np.float32)
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8)
+    if array.dtype.kind not in "iu":
+        raise InputError(f"the voxels are of type {array.dtype}", expected="whole or floating-point numbers")
+    limits = np.iinfo(np.int32)
+    if int(array.min()) < limits.min or int(array.max()) > limits.max:
+        raise InputError("the voxels hold whole numbers beyond 32 bits", expected=f"{limits.min} to {limits.max}")
+    return array.astype(np.int32)
+
+
+def mask_values(array_zyx: NDArray[Any]) -> NDArray[Any]:
+    """Return stored numbers as label ids, uint8 or uint16; float storage is fine where every number is whole.
+
+    Raises
+    ------
+    InputError
+        Where a number is negative, not whole, or above 65535.
+    """
+    if array_zyx.dtype in (np.uint8, np.uint16):
+        return array_zyx
+    low, high = array_zyx.min(), array_zyx.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise InputError("the mask holds numbers that are not finite", expected="label ids")
+    if low < 0 or high > MAX_LABEL_ID:
+        raise InputError(f"the mask holds numbers from {low:g} to {high:g}", expected=f"label ids, 0 to {MAX_LABEL_ID}")
+    ids = array_zyx.astype(np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16)
+    if array_zyx.dtype.kind == "f" and not np.array_equal(ids, array_zyx):
+        raise InputError(
+            "the mask holds numbers that are not whole", expected="label ids", remedy="Is it a probability map?"
+        )
+    return ids
+
+
+def channel_names(count: int) -> tuple[str, ...]:
+    """Return names for channels nobody named: ``image``, or ``image_0``, ``image_1`` and so on."""
+    return ("image",) if count == 1 else tuple(f"image_{i}" for i in range(count))
+
+
+def _whole_type(array: NDArray[Any], slope: int, intercept: int) -> np.dtype[Any] | None:
+    """Return the type whole results fit into; None where none of ours does."""
+    ends = [int(array.min()) * slope + intercept, int(array.max()) * slope + intercept]
+    for dtype in (array.dtype, *_INTEGER_TYPES):
+        if np.iinfo(dtype).min <= min(ends) and max(ends) <= np.iinfo(dtype).max:
+            return dtype
+    return None

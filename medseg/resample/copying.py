@@ -1,0 +1,71 @@
+"""Voxels taken over bit for bit: permuted, flipped, cropped, strided and padded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from medseg.resample.lattice import Step
+
+
+def copied(array_zyx: NDArray[Any], steps: Sequence[Step], *, fill: float | None) -> NDArray[Any]:
+    """Return the voxels at whole-numbered positions; outside is `fill`, or the nearest voxel where it is None.
+
+    Parameters
+    ----------
+    array_zyx : (Z, Y, X)
+        The source.
+    steps : three Step
+        Where to find each target axis, in whole numbers.
+    fill : float or None
+        The value outside the source. Where the source's type cannot hold it, the result is float32.
+
+    Returns
+    -------
+    array
+        A new, C-contiguous array.
+    """
+    source = array_zyx.transpose([step.source_axis for step in steps])
+    spans = [_span(step, n) for step, n in zip(steps, source.shape, strict=True)]
+    shape = tuple(step.count for step in steps)
+    if all(stop - start == n for (start, stop), n in zip(spans, shape, strict=True)):
+        return np.array(source[_taken(steps, spans)], order="C")
+    if fill is None:
+        for axis, (step, n) in enumerate(zip(steps, source.shape, strict=True)):
+            source = source.take(np.clip(step.positions.astype(np.intp), 0, n - 1), axis=axis)
+        return np.ascontiguousarray(source)
+    out = np.full(shape, fill, dtype=_type_with(array_zyx.dtype, fill))
+    if all(stop > start for start, stop in spans):
+        out[tuple(slice(*span) for span in spans)] = source[_taken(steps, spans)]
+    return out
+
+
+def _span(step: Step, n_source: int) -> tuple[int, int]:
+    """Return the target voxels, from first to one past the last, that lie inside the source."""
+    inside = np.flatnonzero((step.positions >= 0) & (step.positions < n_source))
+    return (int(inside[0]), int(inside[-1]) + 1) if inside.size else (0, 0)
+
+
+def _taken(steps: Sequence[Step], spans: Sequence[tuple[int, int]]) -> tuple[slice, ...]:
+    """Return the source voxels that fill the target's `spans`."""
+    slices = []
+    for step, (start, stop) in zip(steps, spans, strict=True):
+        stride = int(step.stride) or 1  # an axis of one voxel has no stride
+        first, last = (int(step.offset) + stride * i for i in (start, stop - 1))
+        end = last + (1 if stride > 0 else -1)
+        slices.append(slice(first, end if end >= 0 else None, stride))
+    return tuple(slices)
+
+
+def _type_with(dtype: np.dtype[Any], fill: float) -> np.dtype[Any]:
+    if dtype.kind == "f":
+        return dtype
+    limits = np.iinfo(dtype)
+    fits = float(fill).is_integer() and limits.min <= fill <= limits.max
+    return dtype if fits else np.dtype(np.float32)
