@@ -1,0 +1,163 @@
+"""The size of a network, its patch and its batch: as large as the images, the memory and the device's speed allow.
+
+nnU-Net's procedure (Isensee 2021, supplementary note 4): start from the median image, fit strides, and shrink the axis
+that is largest beside the image until a batch of two fits. On a CPU the limit that counts is time, not memory: patches
+and width are held to what makes a step of about a second.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medseg.errors import PlanError
+from medseg.plan import UNetSpec
+from medseg.planning.cost import network_cost
+from medseg.planning.topology import Topology, features, topology
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from medseg.plan import UNetRecipe
+    from medseg.planning.resources import Resources
+
+LARGEST_PATCH = {2: 2048**2, 3: 256**3}  # voxels nnU-Net starts from
+CPU_PATCH = {2: 512 * 512, 3: 400_000}  # voxels of a patch on a CPU
+CPU_BATCH = {2: 512 * 512, 3: 180_000}  # voxels of a batch on a CPU
+CPU_MAX_BATCH = 16
+MIN_BATCH = 2
+WIDTH = {"cpu": 16, "cuda": 32}  # CPU kernels of bf16 work on 16 channels at a time
+MAX_WIDTH = {2: 512, 3: 320}
+SHARE_OF_CASES = 0.05  # a batch holds at most this share of all voxels
+MEMORY_SHARE = 0.8  # of what the machine offers; the rest is for the framework and the data
+CUDA_TARGET_BYTES = 11_000_000_000  # nnU-Net's plans are made for cards of this size; more would not train better
+BYTES_PER_ACTIVATION = {"cpu": 4, "cuda": 2}
+BYTES_PER_PARAMETER = 20  # weight, gradient, two moments of the optimiser, moving average
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the network is for: the median image on its grid, and the channels that go in and come out.
+
+    `shape` and `spacing_mm` are those of the network's axes: three, or two for slices.
+    """
+
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    in_channels: int
+    out_channels: int
+    total_voxels: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """A network with the patch and batch it is trained on."""
+
+    network: UNetSpec
+    patch: tuple[int, ...]
+    batch: int
+
+
+def sized(
+    task: Task,
+    recipe: UNetRecipe,
+    resources: Resources,
+    *,
+    patch: Sequence[int] | None = None,
+    batch: int | None = None,
+) -> Sizes:
+    """Return network, patch and batch for a task; a given patch or batch is kept.
+
+    Raises
+    ------
+    PlanError
+        Where the memory does not hold a batch of the smallest patch, or a given patch does not fit the strides.
+    """
+    budget = _budget(resources)
+    sides = _first_patch(task) if patch is None else tuple(patch)
+    while True:
+        shape = topology(sides, task.spacing_mm, max_stages=_max_stages(recipe))
+        network = _network(shape, recipe, resources.device)
+        per_sample, fixed = _bytes(network, shape.patch, task, resources.device)
+        fits = fixed + MIN_BATCH * per_sample <= budget
+        if patch is not None:
+            break
+        if fits and math.prod(shape.patch) <= _most_voxels(task, resources):
+            break
+        smaller = _shrunk(shape, task.shape)
+        if smaller is None:
+            break
+        sides = smaller
+    if patch is None and not fits:
+        raise PlanError(
+            f"{budget / 1e9:.2g} GB do not hold a batch of patches of {shape.patch}",
+            remedy="Allow more with --memory, or use slices: -r unet2d",
+        )
+    if patch is not None and shape.patch != tuple(patch):
+        raise PlanError(
+            f"the patch {tuple(patch)} does not fit the network's strides {shape.divisor}",
+            expected=f"multiples of them, such as {shape.patch}",
+        )
+    return Sizes(network, shape.patch, batch or _batch(task, shape.patch, resources, (budget - fixed) // per_sample))
+
+
+def _first_patch(task: Task) -> tuple[int, ...]:
+    """Return a cube in mm of nnU-Net's largest patch, no larger than the median image."""
+    density = 1 / np.array(task.spacing_mm)
+    dims = len(task.shape)
+    sides = np.rint(density * (LARGEST_PATCH[dims] / density.prod()) ** (1 / dims))
+    return tuple(int(max(1, min(side, n))) for side, n in zip(sides, task.shape, strict=True))
+
+
+def _shrunk(shape: Topology, image: Sequence[int]) -> tuple[int, ...] | None:
+    """Return the patch one divisor smaller along the axis that is largest beside the image; None at the smallest."""
+    ratios = [side / n if side > d else 0.0 for side, n, d in zip(shape.patch, image, shape.divisor, strict=True)]
+    axis = int(np.argmax(ratios))
+    if ratios[axis] == 0.0:
+        return None
+    return tuple(side - shape.divisor[a] if a == axis else side for a, side in enumerate(shape.patch))
+
+
+def _network(shape: Topology, recipe: UNetRecipe, device: str) -> UNetSpec:
+    dims = len(shape.patch)
+    width = WIDTH[device] if recipe.width == "auto" else recipe.width
+    most = MAX_WIDTH[dims] if recipe.max_width == "auto" else recipe.max_width
+    deep = device == "cuda" if recipe.deep_supervision == "auto" else recipe.deep_supervision
+    return UNetSpec(
+        dimensions=recipe.dimensions,
+        features=features(width, len(shape.strides), at_most=most),
+        strides=shape.strides,
+        kernels=shape.kernels,
+        convs_per_stage=recipe.convs_per_stage,
+        deep_supervision=deep,
+    )
+
+
+def _bytes(network: UNetSpec, patch: Sequence[int], task: Task, device: str) -> tuple[int, int]:
+    """Return the bytes one more sample takes in training, and those the network takes whatever the batch."""
+    cost = network_cost(network, patch, in_channels=task.in_channels, out_channels=task.out_channels)
+    return cost.activations * BYTES_PER_ACTIVATION[device], cost.parameters * BYTES_PER_PARAMETER
+
+
+def _batch(task: Task, patch: Sequence[int], resources: Resources, most: int) -> int:
+    voxels = math.prod(patch)
+    limits = [most, max(MIN_BATCH, round(SHARE_OF_CASES * task.total_voxels / voxels))]
+    if resources.device == "cpu":
+        limits += [max(MIN_BATCH, round(CPU_BATCH[len(patch)] / voxels)), CPU_MAX_BATCH]
+    return max(MIN_BATCH, min(limits))
+
+
+def _budget(resources: Resources) -> int:
+    share = int(MEMORY_SHARE * resources.memory_bytes)
+    return share if resources.device == "cpu" else min(share, CUDA_TARGET_BYTES)
+
+
+def _most_voxels(task: Task, resources: Resources) -> float:
+    return CPU_PATCH[len(task.shape)] if resources.device == "cpu" else math.inf
+
+
+def _max_stages(recipe: UNetRecipe) -> int | None:
+    return None if recipe.depth == "auto" else max(2, recipe.depth)
