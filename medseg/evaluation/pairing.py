@@ -1,0 +1,182 @@
+"""Pair predicted masks with reference masks by case id; opens no voxel file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from medseg.documents import MAX_DOCUMENT_BYTES, read_yaml
+from medseg.errors import InputError, PlanError
+from medseg.io import READABLE_SUFFIXES
+from medseg.labels import Label, LabelSet, distinct_color
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+MASK_SUFFIXES = tuple(suffix for suffix in READABLE_SUFFIXES if suffix not in {".jpg", ".jpeg"})  # JPEG blurs labels
+_CHANNEL_MARK = "_0000"  # nnU-Net's mark of the first channel; a case id does not carry it
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Which files belong together.
+
+    Attributes
+    ----------
+    pairs : mapping of id to (prediction, reference)
+        By rising id.
+    missing : mapping of id to reference
+        References without a prediction, by rising id.
+    """
+
+    pairs: Mapping[str, tuple[Path, Path]]
+    missing: Mapping[str, Path]
+
+
+def pair(predictions: Path, references: Path) -> Pairing:
+    """Pair the masks of two folders by id, or two files with each other.
+
+    A prediction made from a file whose name is not safe on every file system has an id of its own; the manifest beside
+    it tells which file that was, and the reference of that name belongs to it.
+
+    Raises
+    ------
+    InputError
+        Where a folder holds no mask, one id has two masks, or a prediction has no reference.
+    """
+    if predictions.is_file() and references.is_file():
+        return Pairing({mask_id(references) or references.stem: (predictions, references)}, {})
+    found, wanted = masks_in(predictions), masks_in(references)
+    partner = _partners(found, wanted, inputs=_inputs_by_id(predictions))
+    lost = [case for case in found if case not in partner]
+    if lost:
+        count = f"{len(lost)} predictions have" if len(lost) > 1 else "one prediction has"
+        raise InputError(
+            f"{count} no reference: {_some(lost)}",
+            expected="a mask of the same id among the references",
+            where=str(references),
+            remedy="Give the folder that holds their references, or take the predictions out",
+        )
+    left = {case: path for case, path in wanted.items() if case not in set(partner.values())}
+    return Pairing({partner[case]: (path, wanted[partner[case]]) for case, path in found.items()}, left)
+
+
+def masks_in(folder: Path) -> dict[str, Path]:
+    """Return the masks of a folder by case id: ``<id>/segmentation.nii.gz`` or ``<id>.nii.gz``, or another mask format.
+
+    Raises
+    ------
+    InputError
+        Where the folder is not there, holds no mask, or has two masks for one id.
+    """
+    if not folder.is_dir():
+        raise InputError("there is no such folder", where=str(folder), expected="a folder of masks")
+    masks: dict[str, Path] = {}
+    for entry in sorted(folder.iterdir()):
+        case, path = _mask_of(entry)
+        if path is None:
+            continue
+        if case in masks:
+            raise InputError(
+                f"the case {case} has two masks, {masks[case].relative_to(folder)} and {path.relative_to(folder)}",
+                expected="one",
+                where=str(folder),
+            )
+        masks[case] = path
+    if not masks:
+        expected = "files <id>.nii.gz or <id>/segmentation.nii.gz (or another mask format)"
+        raise InputError("the folder holds no mask", expected=expected, where=str(folder))
+    return masks
+
+
+def mask_id(path: Path) -> str | None:
+    """Return a mask file's name without its suffix; ``None`` where the suffix is not that of a mask.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> mask_id(Path("case.1.nii.gz")), mask_id(Path("notes.txt"))
+    ('case.1', None)
+    """
+    for suffix in MASK_SUFFIXES:
+        if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
+            return path.name[: -len(suffix)]
+    return None
+
+
+def named_labels(folder: Path) -> LabelSet:
+    """Return the labels a folder of predictions names: in ``labels.yaml``, else in ``manifest.json``; else none.
+
+    Raises
+    ------
+    PlanError, InputError
+        Where the file is there and cannot be understood.
+    """
+    if (folder / "labels.yaml").is_file():
+        entries = read_yaml(folder / "labels.yaml")
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise PlanError("the file is no list of labels", where=str(folder / "labels.yaml"))
+        return LabelSet.from_json(entries)
+    names: dict[int, str] = {}
+    for case in _manifest_cases(folder):
+        for entry in case.get("labels") or ():
+            if isinstance(entry, dict) and isinstance(entry.get("id"), int) and isinstance(entry.get("name"), str):
+                names.setdefault(entry["id"], entry["name"])
+    return LabelSet(tuple(Label(i, name, distinct_color(n)) for n, (i, name) in enumerate(sorted(names.items())) if i))
+
+
+def _mask_of(entry: Path) -> tuple[str, Path | None]:
+    if entry.name.startswith("."):
+        return entry.name, None
+    if entry.is_dir():
+        files = [entry / f"segmentation{suffix}" for suffix in MASK_SUFFIXES]
+        return entry.name, next((file for file in files if file.is_file()), None)
+    case = mask_id(entry)
+    return (entry.name, None) if case is None else (case, entry)
+
+
+def _partners(found: Mapping[str, Path], wanted: Mapping[str, Path], *, inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the reference's id for each prediction that has one, first by its own id, then by its input's name."""
+    partner = {case: case for case in found if case in wanted}
+    for case in found:
+        name = inputs.get(case, case)
+        if case not in partner and name in wanted and name not in partner.values():
+            partner[case] = name
+    return partner
+
+
+def _inputs_by_id(folder: Path) -> dict[str, str]:
+    """Return, for every case of a manifest, its first input's file name without suffix and channel mark."""
+    names = {}
+    for case in _manifest_cases(folder):
+        inputs = case.get("inputs")
+        if isinstance(case.get("id"), str) and isinstance(inputs, list) and inputs and isinstance(inputs[0], str):
+            name = PurePosixPath(inputs[0]).name
+            suffix = next((s for s in MASK_SUFFIXES if name.lower().endswith(s)), "")
+            names[case["id"]] = name.removesuffix(name[len(name) - len(suffix) :]).removesuffix(_CHANNEL_MARK)
+    return names
+
+
+def _manifest_cases(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return []
+    try:
+        if path.stat().st_size > MAX_DOCUMENT_BYTES * 16:
+            raise InputError(f"the file has {path.stat().st_size} bytes", expected="a manifest", where=str(path))
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            "the manifest cannot be read", where=str(path), remedy="Run medseg segment again, or remove it"
+        ) from error
+    cases = document.get("cases") if isinstance(document, dict) else None
+    return [case for case in cases if isinstance(case, dict)] if isinstance(cases, list) else []
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
