@@ -166,7 +166,7 @@ def check(
     printer = Printer(as_json=json)
     with printer.progress() as progress:
         report = verb(dataset, progress=progress)
-    printer.say(f"{dataset}: {report.layout}, {report.n_cases} cases")
+    printer.say(f"{dataset}: {report.layout}, {report.cases} cases")
     for finding in report.findings:
         place = finding.file or finding.case
         printer.say(f"{finding.severity} {finding.code}: {place}: {finding.message} {finding.remedy}".rstrip())

@@ -1,0 +1,105 @@
+"""evaluate: score masks against references and leave a report folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from medseg import evaluation
+from medseg.io.atomic import write_text
+from medseg.progress import Progress, ignore
+from medseg.report import evaluation_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TABLE = ("dice", "iou", "hd95_mm", "assd_mm", "nsd")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateRequest:
+    """Another folder of predictions to test against, whether missing predictions count, and the NSD's tolerance."""
+
+    compare: Path | None = None
+    subset: bool = False
+    tolerance_mm: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateReport:
+    """What was measured, as `evaluate --json` prints it."""
+
+    document: dict[str, Any]
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether references were left without a prediction."""
+        return bool(self.document["missing"])
+
+    @property
+    def mean_dice(self) -> float | None:
+        """Mean over labels and cases."""
+        mean: float | None = self.document["summary"]["mean"]["dice"]["mean"]
+        return mean
+
+    def dice_of(self, label: str) -> list[float]:
+        """Return one label's Dice of every case where it is defined."""
+        rows = (case for case in self.document["cases"] if case["label"] == label)
+        return [row["dice"] for row in rows if row["dice"] is not None]
+
+    def rows(self) -> list[tuple[object, ...]]:
+        """Return the table a person reads: one row per label, then the mean."""
+        summary = self.document["summary"]
+        names = [name for name in summary if name != "overall"]
+        return [(name, *(summary[name][m]["mean"] for m in _TABLE), summary[name]["dice"]["n"]) for name in names]
+
+    def remarks(self) -> list[str]:
+        """Return what the table does not say."""
+        overall = self.document["summary"]["overall"]
+        lines = [f"Pixel accuracy {overall['pixel_accuracy']:.4f}, mIoU {overall['miou']:.4f} over all voxels."]
+        lines += self.document.get("notes", [])
+        if self.document["missing"]:
+            lines.append(f"No prediction for {', '.join(self.document['missing'])}: counted as zero.")
+        for name, metrics in self.document.get("comparison", {}).get("labels", {}).items():
+            dice = metrics["dice"]
+            if dice["n"]:
+                lines.append(f"Dice of {name}: {dice['mean_difference']:+.4f} against the other, p = {dice['p_value']:.3g}.")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return self.document
+
+
+def evaluate(
+    predictions: Path, references: Path, output: Path, request: EvaluateRequest, *, progress: Progress = ignore
+) -> EvaluateReport:
+    """Score `predictions` against `references`; write metrics.json, metrics.csv and report.html into `output`.
+
+    Raises
+    ------
+    InputError, GeometryError
+        Where cases cannot be paired or lie on different grids.
+    """
+    scores = _scores(predictions, references, request, progress)
+    document = scores.to_json()
+    if request.compare is not None:
+        document["comparison"] = evaluation.compare(scores, _scores(request.compare, references, request, progress))
+    output.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "metrics.json": json.dumps(document, indent=1, allow_nan=False) + "\n",
+        "metrics.csv": scores.to_csv(),
+        "report.html": evaluation_report(document),
+    }
+    for name, text in texts.items():
+        write_text(output / name, text)
+    return EvaluateReport(document)
+
+
+def _scores(
+    predictions: Path, references: Path, request: EvaluateRequest, progress: Progress
+) -> evaluation.Evaluation:
+    return evaluation.evaluate(
+        predictions, references, subset=request.subset, nsd_tolerance_mm=request.tolerance_mm, progress=progress
+    )
