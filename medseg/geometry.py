@@ -24,7 +24,7 @@ _LETTERS = (("R", "L"), ("A", "P"), ("I", "S"))  # (towards minus, towards plus)
 _WORLD_AXIS = {
     letter: (axis, sign) for axis, pair in enumerate(_LETTERS) for letter, sign in zip(pair, (-1, 1), strict=True)
 }
-_SHEAR_TOLERANCE = 1e-3  # cosine between two axes: 0.06 degrees, above the rounding of DICOM cosines
+_SHEAR_TOLERANCE = 5e-3  # cosine between two axes: 0.29 degrees; scanners stack slices up to 0.1 off their normal
 _OBLIQUE_TOLERANCE = 1e-3
 _FLAT = 1e-6  # determinant of unit axes below which they do not span space
 

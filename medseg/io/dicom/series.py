@@ -1,0 +1,208 @@
+"""Reading an image series: find it, put its slices in order, decode them in threads, rescale each by its own tags."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from pydicom.pixels.processing import apply_modality_lut
+
+from medseg.errors import InputError
+from medseg.io.dicom.inventory import inspect_files, inspect_folder
+from medseg.io.dicom.item import Item
+from medseg.io.dicom.pixels import read_pixels
+from medseg.io.dicom.quiet import quiet
+from medseg.io.dicom.rescale import rescaled
+from medseg.io.dicom.source import SourceSeries
+from medseg.progress import Progress, Step, ignore
+from medseg.volume import Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from pydicom.dataset import Dataset
+
+    from medseg.geometry import Geometry
+
+Source = Path | SourceSeries | Item | list[Path] | tuple[Path, ...]
+
+_MOST_THREADS = 8
+
+
+def find_series(source: Source, *, item: str | None = None, volume: int | None = None) -> SourceSeries:
+    """Find the one series or image to read, looking at headers only.
+
+    Parameters
+    ----------
+    source : Path, sequence of Path, Item or SourceSeries
+        A folder or file, the files themselves, or what an inventory found.
+    item : str, optional
+        Id of the item to take where there are several.
+    volume : int, optional
+        Number of the volume to take from a 4-D series, counted from 0.
+
+    Raises
+    ------
+    InputError
+        Where there is none, several, or one that cannot be read honestly; the sentence says why.
+    """
+    if isinstance(source, SourceSeries):
+        return source if volume is None else source.pick(volume)
+    chosen = source if isinstance(source, Item) else _choose(source, item)
+    if chosen.source is None:
+        raise InputError("no DICOM image", where=chosen.id)
+    if volume is not None:
+        return _readable(chosen, chosen.source.pick(volume))
+    return _readable(chosen, chosen.source)
+
+
+def read_series(
+    source: Source, *, item: str | None = None, volume: int | None = None, progress: Progress = ignore
+) -> Volume:
+    """Read a DICOM image series, or a two-dimensional DICOM image.
+
+    Slices are ordered by their position along the slice normal (PS3.3 section C.7.6.2), values are physical (HU for
+    CT), each slice rescaled by its own tags.
+
+    Parameters
+    ----------
+    source : Path, sequence of Path, Item or SourceSeries
+        A folder or file, the files themselves, or what `inspect_folder` or `find_series` found.
+    item : str, optional
+        Id of the item to take where the folder holds several.
+    volume : int, optional
+        Number of the volume to take from a 4-D series, counted from 0.
+    progress : Progress, optional
+        Told after each slice (stage ``"read"``); may cancel.
+
+    Returns
+    -------
+    Volume
+        (1, Z, Y, X): integers where every rescale is whole, else float32. The channel is named as the modality.
+
+    Raises
+    ------
+    InputError
+        Where the series cannot be read honestly; the sentence says why and what to do.
+    """
+    series = find_series(source, item=item, volume=volume)
+    if series.geometry is None:
+        raise InputError("the slices span no regular grid", where=series.id, code="no-geometry")
+    array = decode(series.paths, progress=progress)
+    return Volume(array[None], series.geometry, (series.modality or "image",))
+
+
+def read_series_geometry(source: Source, *, item: str | None = None, volume: int | None = None) -> Geometry:
+    """Return the grid `read_series` would give, from headers alone.
+
+    Raises
+    ------
+    InputError
+        As `read_series`.
+    """
+    series = find_series(source, item=item, volume=volume)
+    if series.geometry is None:
+        raise InputError("the slices span no regular grid", where=series.id, code="no-geometry")
+    return series.geometry
+
+
+def _choose(source: Path | Sequence[Path], item: str | None) -> Item:
+    if isinstance(source, Path):
+        inventory, where = inspect_folder(source), source.name
+    else:
+        inventory, where = inspect_files(source), f"{len(source)} files"
+    images = [i for i in inventory.items if i.source is not None and i.kind in {"series", "image"}]
+    if item is not None:
+        images = [i for i in images if i.id == item]
+    readable = [i for i in images if i.status in {"ok", "repairable"}]
+    if len(readable) == 1:
+        return readable[0]
+    if len(readable) > 1:
+        raise InputError(
+            f"{len(readable)} series are here: {', '.join(i.id for i in readable[:8])}",
+            expected="one",
+            where=where,
+            remedy="Name one of them",
+        )
+    if images:
+        return images[0]
+    raise InputError("no DICOM image series is here", where=where, remedy="Look with medseg inspect")
+
+
+def _readable(item: Item, series: SourceSeries) -> SourceSeries:
+    """Return the series, or raise what keeps it from being read as it is."""
+    for finding in series.findings:
+        if finding.effect != "ok" and not (finding.effect == "ignored" and item.status == "ignored"):
+            raise InputError(finding.message, where=item.id, remedy=finding.remedy, code=finding.code)
+    if item.status == "ignored":
+        raise InputError(item.reason, where=item.id, code=item.findings[0].code)
+    return series
+
+
+def decode(paths: Sequence[Path], *, progress: Progress = ignore) -> NDArray[Any]:
+    """Decode files, one a slice, into one array of physical values.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        At least one, in slice order, all of one image size.
+    progress : Progress, optional
+        Told after each slice (stage ``"read"``); may cancel.
+
+    Returns
+    -------
+    (Z, Y, X) integer or float32
+
+    Raises
+    ------
+    InputError
+        Where a file cannot be decoded, or has another size than the first.
+    """
+    stored: NDArray[Any] | None = None
+    scales: list[tuple[float, float]] = []
+    with quiet(), ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+        for z, plane in enumerate(pool.map(_plane, paths)):
+            stored = _placed(plane.stored_yx, z, stored, paths)
+            scales.append((plane.slope, plane.intercept))
+            progress(Step("read", z + 1, len(paths)))
+    if stored is None:
+        raise InputError("the series holds no slice")
+    return rescaled(stored, [s for s, _ in scales], [i for _, i in scales])
+
+
+def _placed(plane_yx: NDArray[Any], z: int, stored: NDArray[Any] | None, paths: Sequence[Path]) -> NDArray[Any]:
+    """Put a slice into the array, which is made for the first one and widened where another needs it."""
+    if stored is None:
+        stored = np.empty((len(paths), *plane_yx.shape), plane_yx.dtype)
+    if plane_yx.shape != stored.shape[1:]:
+        raise InputError(f"the image has {plane_yx.shape} pixels", expected=f"{stored.shape[1:]}", where=paths[z].name)
+    if stored.dtype != plane_yx.dtype:
+        stored = stored.astype(np.result_type(stored, plane_yx))
+    stored[z] = plane_yx
+    return stored
+
+
+class _Plane(NamedTuple):
+    """One slice as stored, and its rescale."""
+
+    stored_yx: NDArray[Any]
+    slope: float
+    intercept: float
+
+
+def _plane(path: Path) -> _Plane:
+    stored, dataset = read_pixels(path)
+    if stored.dtype.kind == "f":
+        return _Plane(stored, 1.0, 0.0)
+    if dataset.get("ModalityLUTSequence"):
+        return _Plane(np.asarray(apply_modality_lut(stored, dataset)), 1.0, 0.0)
+    return _Plane(stored, _scale(dataset, "RescaleSlope", 1.0), _scale(dataset, "RescaleIntercept", 0.0))
+
+
+def _scale(dataset: Dataset, keyword: str, usual: float) -> float:
+    value = dataset.get(keyword)
+    return usual if value is None or value == "" else float(value)
