@@ -1,7 +1,8 @@
 """Checkpoints: folders that are replaced as a whole, hold no pickle that could run, and can be resumed from.
 
-A checkpoint holds ``weights.safetensors`` (the network), ``average.safetensors`` (the moving average of its weights) and
-``state.pt`` (optimiser, scaler, random generators, sampler, counters), which `torch.load` reads with ``weights_only=True``.
+A checkpoint holds ``weights.safetensors`` (the network), ``average.safetensors`` (the moving average of its weights)
+and ``state.pt`` (optimiser, scaler, random generators, sampler, counters), which `torch.load` reads with
+``weights_only=True``.
 """
 
 from __future__ import annotations

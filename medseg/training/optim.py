@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import TYPE_CHECKING, assert_never
 
@@ -12,7 +13,7 @@ from medseg.plan import AdamW, Sgd
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from torch import Tensor, nn
+    from torch import nn
 
     from medseg.plan import Optimizer
 
@@ -20,10 +21,11 @@ FLOOR = 1e-3
 """The least share of the full learning rate: the last step of a schedule still moves."""
 
 
-def make_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter], *, fused: bool = True) -> torch.optim.Optimizer:
     """Return the optimiser `spec` describes.
 
     Vectors (norms and biases) are spared weight decay by AdamW, as is usual for it; SGD decays all, as nnU-Net does.
+    `fused` runs a step in one kernel; it does not go with float16, whose gradients are scaled.
     """
     match spec:
         case AdamW():
@@ -32,7 +34,7 @@ def make_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch
                 {"params": [p for p in learnt if p.ndim > 1], "weight_decay": spec.weight_decay},
                 {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
             ]
-            return torch.optim.AdamW(groups, lr=spec.learning_rate, fused=True)
+            return torch.optim.AdamW(groups, lr=spec.learning_rate, fused=fused)
         case Sgd():
             return torch.optim.SGD(
                 parameters,
@@ -40,7 +42,7 @@ def make_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch
                 momentum=spec.momentum,
                 nesterov=spec.momentum > 0,
                 weight_decay=spec.weight_decay,
-                fused=True,
+                fused=fused,
             )
 
 
@@ -92,21 +94,24 @@ class MovingAverage:
         The network to follow.
     decay : float
         Share of the old average kept at each step, in [0, 1); 0 follows the weights themselves.
+
+    Attributes
+    ----------
+    network : nn.Module
+        A copy with the averaged weights, in evaluation mode.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
         self.steps = 0
-        self.weights: dict[str, Tensor] = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        self.network = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Take in the weights of `network` after a step."""
         self.steps += 1
         keep = min(self.decay, self.steps / (self.steps + 9.0))
-        pairs = [(self.weights[k], v.detach()) for k, v in network.state_dict().items()]
-        moving = [(old, new) for old, new in pairs if old.is_floating_point()]
-        torch._foreach_lerp_([old for old, _ in moving], [new for _, new in moving], 1.0 - keep)
-        for old, new in pairs:
-            if not old.is_floating_point():
-                old.copy_(new)
+        averages: list[torch.Tensor] = list(self.network.parameters())
+        torch._foreach_lerp_(averages, [p.detach() for p in network.parameters()], 1.0 - keep)
+        for old, new in zip(self.network.buffers(), network.buffers(), strict=True):
+            old.copy_(new)

@@ -53,13 +53,13 @@ def test_moving_average_of_constant_weights_is_constant_and_lags_otherwise() -> 
     nn.init.ones_(network.weight)
     average = MovingAverage(network, 0.9)
     average.update(network)
-    assert torch.equal(average.weights["weight"], torch.ones(1, 2))
+    assert torch.equal(average.network.weight, torch.ones(1, 2))
     nn.init.constant_(network.weight, 3.0)
     average.update(network)
-    assert torch.all((average.weights["weight"] > 1) & (average.weights["weight"] < 3))
+    assert torch.all((average.network.weight > 1) & (average.network.weight < 3))
     for _ in range(300):
         average.update(network)
-    torch.testing.assert_close(average.weights["weight"], torch.full((1, 2), 3.0))
+    torch.testing.assert_close(average.network.weight, torch.full((1, 2), 3.0))
 
 
 def test_moving_average_with_no_decay_follows_and_copies_counters() -> None:
@@ -67,5 +67,5 @@ def test_moving_average_with_no_decay_follows_and_copies_counters() -> None:
     average = MovingAverage(network, 0.0)
     network(torch.randn(4, 2))
     average.update(network)
-    assert all(torch.equal(average.weights[k], v) for k, v in network.state_dict().items())
-    assert average.weights["num_batches_tracked"] == 1
+    assert all(torch.equal(average.network.state_dict()[k], v) for k, v in network.state_dict().items())
+    assert average.network.num_batches_tracked == 1

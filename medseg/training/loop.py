@@ -1,0 +1,255 @@
+"""The training loop: epochs of steps, a look at validation patches, a checkpoint, a row in the log."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from medseg.errors import PlanError
+from medseg.progress import Cancelled, Step
+from medseg.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from medseg.training.clock import Clock
+from medseg.training.engine import make_engine, own_random_state
+from medseg.training.feed import Feed
+from medseg.training.learner import Learner
+from medseg.training.optim import learning_rate
+from medseg.training.record import EpochRow, write_log
+from medseg.training.scoring import PatchScore
+from medseg.transforms.augment import plain_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from lightning_fabric import Fabric
+    from torch import Tensor
+
+    from medseg.plan import Plan
+    from medseg.progress import Progress
+    from medseg.training.feed import Sampler
+
+BATCHES_AHEAD = 4
+"""On a GPU; a CPU makes each batch when it is due, as threads would only take the cores the network computes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """How a run is carried out: everything that is not in the plan.
+
+    Attributes
+    ----------
+    device, precision : str
+        See `medseg.training.engine.make_engine`.
+    devices, nodes : int
+        Processes per machine, and machines.
+    budget_s : float, optional
+        Wall time of the whole command, over all its tries; it shapes the schedule.
+    started : float, optional
+        `time.monotonic` when the command began; now, where it is not given.
+    reserve_s : float
+        Time of the budget to set aside for what follows training, the network's own apart.
+    windows_after : int
+        Windows the network will see after training; their time, as measured on validation patches, is set aside too.
+    resume : bool
+        Go on from ``last/``.
+    initial : mapping, optional
+        Weights to begin with.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    budget_s: float | None = None
+    started: float | None = None
+    reserve_s: float = 0.0
+    windows_after: int = 0
+    resume: bool = False
+    initial: Mapping[str, Tensor] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a run gave: averaged weights of its last step (float32, CPU), amounts, and one row per epoch."""
+
+    weights: Mapping[str, Tensor]
+    epochs: int
+    steps: int
+    seconds: float
+    history: tuple[EpochRow, ...]
+    precision: str
+
+
+def run_training(
+    plan: Plan,
+    training: Sampler,
+    *,
+    validation: Sampler | None,
+    folder: Path,
+    settings: TrainSettings,
+    progress: Progress,
+) -> TrainResult:
+    """Train the plan's network and leave ``log.csv``, ``last/`` and ``best/`` in `folder`.
+
+    Parameters
+    ----------
+    plan : Plan
+        Everything decided.
+    training, validation : Sampler
+        Patches of `Augmentation.extract_size`, and of the plan's patch size.
+    folder : Path
+        The fold's folder.
+    settings : TrainSettings
+        How the run is carried out.
+    progress : Progress
+        Told every step; may raise `Cancelled`.
+
+    Raises
+    ------
+    InputError
+        Where there is nothing to resume from, or it is of another plan.
+    PlanError
+        Where the loss stops being a number.
+    Cancelled
+        Where the person stopped the run, saying what is left.
+    """
+    engine = make_engine(settings.device, devices=settings.devices, nodes=settings.nodes, precision=settings.precision)
+    engine.launch()
+    ahead = 0 if engine.device.type == "cpu" else BATCHES_AHEAD
+    with (
+        plain_tensors(),
+        own_random_state(plan.train.seed),
+        Feed(training, plan, rank=engine.global_rank, ahead=ahead) as feed,
+    ):
+        learner = Learner(plan, feed, engine=engine, initial=settings.initial)
+        score = None if validation is None else PatchScore(validation, plan)
+        run = _Run(plan, learner, engine=engine, folder=folder, settings=settings, score=score)
+        run.begin()
+        try:
+            while not run.finished:
+                run.epoch(progress)
+        except (KeyboardInterrupt, Cancelled) as stop:
+            raise Cancelled(run.left_behind()) from stop
+    seconds = run.clock.spent_s
+    return TrainResult(
+        learner.weights(),
+        len(run.history),
+        learner.steps,
+        seconds,
+        tuple(run.history),
+        engine.strategy.precision.precision,
+    )
+
+
+class _Run:
+    """A learner's way from the first step to the last."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        learner: Learner,
+        *,
+        engine: Fabric,
+        folder: Path,
+        settings: TrainSettings,
+        score: PatchScore | None,
+    ) -> None:
+        self.plan, self.learner, self.engine, self.score = plan, learner, engine, score
+        self.folder, self.settings = folder, settings
+        total = plan.train.epochs * plan.train.steps_per_epoch
+        started = time.monotonic() if settings.started is None else settings.started
+        self.clock = Clock(total, settings.budget_s, started, reserve_s=settings.reserve_s)
+        self.history: list[EpochRow] = []
+        self.finished = False
+
+    def begin(self) -> None:
+        """Go back to ``last/``, or write the first one, so that a run can be resumed whenever it stops."""
+        if self.settings.resume:
+            checkpoint = load_checkpoint(self.folder / "last")
+            self.learner.restore(checkpoint)
+            self.clock.load_state_dict(checkpoint.state["clock"])
+            self.history = [EpochRow.from_state(row) for row in checkpoint.state["history"]]
+            self.finished = self._progress() >= 1.0
+        else:
+            self._save()
+        self._write_log()
+
+    def epoch(self, report: Progress) -> None:
+        """Take one epoch's steps, look at validation patches, save; ``last/`` is replaced before its row is written."""
+        losses: list[float] = []
+        rate = 0.0
+        while len(losses) < self.plan.train.steps_per_epoch and not self.finished:
+            rate = learning_rate(self.plan.train.optimizer, self._progress())
+            losses.append(self.learner.step(rate))
+            if not math.isfinite(losses[-1]):
+                raise self._no_number(losses[-1])
+            self.finished = self._progress() >= 1.0
+            report(self._where(losses))
+        stopped = time.monotonic()
+        dice = self.score(self.learner.average.network, self.engine) if self.score else ()
+        loss = math.fsum(losses) / len(losses)
+        number, steps = len(self.history) + 1, self.learner.steps
+        self.history.append(EpochRow(number, steps, self.clock.spent_s, learning_rate=rate, loss=loss, dice=dice))
+        self._save()
+        self._save_if_best()
+        self._write_log()
+        self._set_time_aside(time.monotonic() - stopped)
+
+    def left_behind(self) -> str:
+        """Say what a stopped run leaves."""
+        return f"stopped; {self.folder / 'last'} holds epoch {len(self.history)}: go on with --resume"
+
+    def _progress(self) -> float:
+        """Return the share of the run that is done, the same in every process."""
+        return float(self.engine.broadcast(self.clock.progress(self.learner.steps)))
+
+    def _where(self, losses: list[float]) -> Step:
+        """Say where the run stands: in seconds where time ends it, else in steps."""
+        message = f"epoch {len(self.history) + 1}, loss {math.fsum(losses) / len(losses):.3f}"
+        dice = self.history[-1].mean_dice if self.history else None
+        if dice is not None:
+            message += f", Dice {dice:.3f}"
+        left, steps = self.clock.left_s, self.learner.steps
+        if left is None or steps >= self.clock.progress(steps) * self.clock.total_steps:
+            return Step("train", steps, self.clock.total_steps, message)
+        trained = self.clock.trained_s
+        return Step("train", round(trained), round(trained + left), message)
+
+    def _set_time_aside(self, epoch_end_s: float) -> None:
+        """Keep time for the end of the last epoch, and for the windows the network will see after training."""
+        after = self.settings.windows_after * self.score.seconds_per_patch if self.score else 0.0
+        self.clock.reserve_s = self.settings.reserve_s + after + epoch_end_s
+
+    def _save(self) -> None:
+        checkpoint = self.learner.checkpoint(
+            clock=self.clock.state_dict(), history=[row.to_state() for row in self.history]
+        )
+        self._write(self.folder / "last", checkpoint)
+
+    def _save_if_best(self) -> None:
+        """Keep the averaged weights of the epoch with the best Dice on validation patches in ``best/``."""
+        values = [row.mean_dice or 0.0 for row in self.history]
+        if self.score and values[-1] >= max(values):
+            weights = self.learner.weights()
+            state: dict[str, Any] = {"history": [row.to_state() for row in self.history]}
+            self._write(self.folder / "best", Checkpoint(weights, weights, state))
+
+    def _write(self, folder: Path, checkpoint: Checkpoint) -> None:
+        if self.engine.is_global_zero:
+            save_checkpoint(folder, checkpoint)
+        self.engine.barrier()
+
+    def _write_log(self) -> None:
+        if self.engine.is_global_zero:
+            write_log(self.folder / "log.csv", self.history, self.plan.labels.names)
+
+    def _no_number(self, loss: float) -> PlanError:
+        return PlanError(
+            f"the loss became {loss} in epoch {len(self.history) + 1}, step {self.learner.steps + 1}",
+            expected="a finite number",
+            where=str(self.folder),
+            remedy="Lower the learning rate (--set train.optimizer.learning_rate=...) or train in --precision fp32; "
+            f"last holds epoch {len(self.history)}",
+        )
