@@ -10,6 +10,7 @@ from medseg.io.dicom.inventory import inspect_files, inspect_folder
 from medseg.io.dicom.item import Inventory, Item
 from medseg.io.dicom.series import find_series, read_series, read_series_geometry
 from medseg.io.dicom.source import SourceSeries
+from medseg.io.dicom.write import write_series
 
 __all__ = [
     "Inventory",
@@ -21,4 +22,5 @@ __all__ = [
     "is_dicom",
     "read_series",
     "read_series_geometry",
+    "write_series",
 ]
