@@ -6,7 +6,7 @@ name or place                         format                      remarks
 ``.nii``, ``.nii.gz``                 NIfTI-1 and -2              every grid, sheared ones too; 4-D as channels
 ``.nrrd``                             NRRD                        every grid; vectors and 4-D as channels
 ``.mha``, ``.mhd`` (read only)        MetaImage                   every grid; data file of ``.mhd`` beside it only
-``.tif``, ``.tiff``                   TIFF                        stacks; unrotated grids at origin 0, 8/16 bit, float32
+``.tif``, ``.tiff``                   TIFF                        stacks; unturned grids at origin 0, 8/16 bit, float32
 ``.png``                              PNG                         one slice of 1 mm pixels at origin 0, 8 or 16 bit
 ``.jpg``, ``.jpeg``, ``.bmp``         pictures (read only)        one slice of 1 mm pixels at origin 0
 a folder, ``.dcm``, ``.ima``, no end  DICOM (read only)           one series; see `medseg.io.dicom`
@@ -55,8 +55,9 @@ __all__ = [
 
 _NIFTI = (".nii", ".nii.gz")
 _ITK = (".nrrd", ".mha", ".mhd")
-_IMAGES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
-READABLE_SUFFIXES = (*_NIFTI, *_ITK, *_IMAGES)
+_TIFF = (".tif", ".tiff")
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
+READABLE_SUFFIXES = (*_NIFTI, *_ITK, *_TIFF, *_PICTURES)
 WRITABLE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".tif", ".tiff", ".png")
 DICOM_SUFFIXES = (".dcm", ".ima", "")
 _REFUSED = {
@@ -105,6 +106,7 @@ def read_geometry(path: Path | str) -> Geometry:
         Where the file cannot be read, or the folder holds no series or several.
     """
     path = Path(path)
+    _refuse_missing(path)
     if is_dicom(path):
         from medseg.io import dicom
 
@@ -178,6 +180,7 @@ def read_segmentation(path: Path | str, *, labels: LabelSet | None = None) -> Se
         Where values are no label ids, or not in `labels`.
     """
     path = Path(path)
+    _refuse_missing(path)
     image = _read_mask(path)
     try:
         if image.array.shape[0] != 1:
@@ -232,6 +235,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def _read(path: Path, volume: int | None) -> Volume:
+    _refuse_missing(path)
     if not is_dicom(path):
         return _format_of(path).read(path, volume=volume)
     from medseg.io import dicom
@@ -247,10 +251,9 @@ def _read(path: Path, volume: int | None) -> Volume:
 def _read_mask(path: Path) -> Volume:
     if is_dicom(path):
         raise InputError("the mask is DICOM", expected="a mask in NIfTI, NRRD, MetaImage, PNG or TIFF", where=str(path))
-    if suffix_of(path) in _IMAGES:
+    if suffix_of(path) in _PICTURES:
         from medseg.io import images
 
-        _refuse_missing(path)
         return images.read_mask(path)
     return _read(path, None)
 
@@ -290,8 +293,8 @@ def _format_of(path: Path) -> _Format:
 
 
 def _refuse_missing(path: Path) -> None:
-    if not path.is_file():
-        raise InputError("there is no such file", where=str(path))
+    if not path.exists():
+        raise InputError("there is no such file or folder", where=str(path))
 
 
 def _module(suffix: str) -> _Format:
@@ -304,6 +307,10 @@ def _module(suffix: str) -> _Format:
         from medseg.io import itk
 
         return itk
+    if suffix in _TIFF:
+        from medseg.io import tiff
+
+        return tiff
     from medseg.io import images
 
     return images

@@ -21,12 +21,12 @@ import nibabel
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
-from medseg.errors import GeometryError, InputError, OutputError
+from medseg.errors import GeometryError, InputError
 from medseg.geometry import Geometry
 from medseg.io import stream
 from medseg.io.description import Description
 from medseg.io.verify import CORNER_TOLERANCE_MM, corner_distance_mm
-from medseg.io.voxels import PLAIN_TYPES, channel_names, plain_type, rescaled
+from medseg.io.voxels import channel_names, plain_type, refuse_other_types, rescaled
 from medseg.volume import Volume
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _DATA_MAGIC = (b"n+1", b"n+2")
 _PAIR_MAGIC = (b"ni1", b"ni2")
 _SCANNER = 1  # NIFTI_XFORM_SCANNER_ANAT
 
-NiftiHeader = nibabel.Nifti1Header | nibabel.Nifti2Header
+NiftiHeader = nibabel.Nifti1Header  # Nifti2Header is a kind of it
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def write(array_czyx: NDArray[Any], geometry: Geometry, path: Path) -> None:
     is_compressed = path.name.lower().endswith(".gz")
     with stream.compressed_writer(path) if is_compressed else path.open("wb") as file:
         file.write(header_bytes)
-        file.write(memoryview(native.reshape(-1).view(np.uint8)))
+        file.write(native.reshape(-1).view(np.uint8).data)
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
@@ -159,16 +159,19 @@ def _read_layout(file: BinaryIO, path: Path) -> _Layout:
 
 
 def _parse(block: bytes) -> NiftiHeader:
-    for size, kind in ((_NIFTI1_SIZE, nibabel.Nifti1Header), (_NIFTI2_SIZE, nibabel.Nifti2Header)):
-        if len(block) >= size and size in (int.from_bytes(block[:4], order) for order in ("little", "big")):
-            header: NiftiHeader = kind(block[:size], check=False)
-            magic = bytes(header["magic"].item())[:3]
-            if magic in _PAIR_MAGIC:
-                raise InputError("the header belongs to a pair of .hdr and .img", remedy="Convert the pair to .nii.gz")
-            if magic not in _DATA_MAGIC:
-                raise InputError("the file is Analyze 7.5, which names no left and right", expected="NIfTI")
-            return header
-    raise InputError("the file is not NIfTI: it does not begin with a NIfTI header")
+    sizes = {int.from_bytes(block[:4], order) for order in ("little", "big")}
+    if _NIFTI1_SIZE in sizes and len(block) >= _NIFTI1_SIZE:
+        header = nibabel.Nifti1Header(block[:_NIFTI1_SIZE], check=False)
+    elif _NIFTI2_SIZE in sizes and len(block) >= _NIFTI2_SIZE:
+        header = nibabel.Nifti2Header(block[:_NIFTI2_SIZE], check=False)
+    else:
+        raise InputError("the file is not NIfTI: it does not begin with a NIfTI header")
+    magic = bytes(header["magic"].item())[:3]
+    if magic in _PAIR_MAGIC:
+        raise InputError("the header belongs to a pair of .hdr and .img", remedy="Convert the pair to .nii.gz")
+    if magic not in _DATA_MAGIC:
+        raise InputError("the file is Analyze 7.5, which names no left and right", expected="NIfTI")
+    return header
 
 
 def _layout(header: NiftiHeader) -> _Layout:
@@ -251,12 +254,11 @@ def _header_for(data: NDArray[Any], geometry: Geometry) -> NiftiHeader:
     volumes, z, y, x = data.shape
     sides = (x, y, z) if volumes == 1 else (x, y, z, volumes)
     header: NiftiHeader = nibabel.Nifti1Header() if max(sides) <= _NIFTI1_MAX_SIDE else nibabel.Nifti2Header()
-    if data.dtype.name not in PLAIN_TYPES:
-        raise OutputError(f"the voxels are of type {data.dtype}", expected="whole numbers up to 32 bits, or float32")
+    refuse_other_types(data.dtype)
     header.set_data_dtype(data.dtype)
     header.set_data_shape(sides)
     header["vox_offset"] = int(header["sizeof_hdr"]) + 4
-    header["magic"] = b"n+1" if isinstance(header, nibabel.Nifti1Header) else b"n+2"
+    header["magic"] = b"n+1" if header["sizeof_hdr"] == _NIFTI1_SIZE else b"n+2"
     header["scl_slope"], header["scl_inter"] = 1, 0
     header.set_xyzt_units("mm", "unknown")
     _place(header, geometry)

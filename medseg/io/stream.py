@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from isal import igzip, igzip_threaded, isal_zlib
+from isal import igzip, igzip_threaded
+from isal.igzip_lib import IsalError
 
 from medseg.errors import InputError
 
@@ -44,7 +45,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise InputError("there is no such file", where=str(path)) from error
     except EOFError as error:
         raise InputError("the compressed file ends too early", **_whole(path)) from error
-    except (gzip.BadGzipFile, isal_zlib.error) as error:
+    except (gzip.BadGzipFile, IsalError) as error:  # type: ignore[misc]  # isal's stub takes its error for a value
         raise InputError(f"the compressed file is damaged ({error})", **_whole(path)) from error
     except OSError as error:
         raise InputError(
@@ -94,7 +95,7 @@ def check_unpacked_length(path: Path, n_bytes: int) -> None:
 def read_array(stream: BinaryIO, n_bytes: int, *, path: Path) -> NDArray[np.uint8]:
     """Read exactly `n_bytes` bytes."""
     buffer = np.empty(n_bytes, dtype=np.uint8)
-    view, filled = memoryview(buffer), 0
+    view, filled = buffer.data, 0
     reader = cast("Any", stream)  # BinaryIO has no readinto in the type stubs
     while filled < n_bytes:
         count = reader.readinto(view[filled : filled + _CHUNK])

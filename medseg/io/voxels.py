@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medseg.errors import InputError
+from medseg.errors import InputError, OutputError
 from medseg.labels import MAX_LABEL_ID
 
 if TYPE_CHECKING:
@@ -62,6 +62,18 @@ def plain_type(array: NDArray[Any]) -> NDArray[Any]:
     if int(array.min()) < limits.min or int(array.max()) > limits.max:
         raise InputError("the voxels hold whole numbers beyond 32 bits", expected=f"{limits.min} to {limits.max}")
     return array.astype(np.int32)
+
+
+def refuse_other_types(dtype: np.dtype[Any]) -> None:
+    """Refuse to write voxels of a type that would not come back the same.
+
+    Raises
+    ------
+    OutputError
+        Where the type is none of `PLAIN_TYPES`.
+    """
+    if dtype.name not in PLAIN_TYPES:
+        raise OutputError(f"the voxels are of type {dtype}", expected=f"one of {', '.join(PLAIN_TYPES)}")
 
 
 def mask_values(array_zyx: NDArray[Any]) -> NDArray[Any]:

@@ -8,8 +8,8 @@
   float32. Masks: every label's 0/1 indicator is interpolated linearly and the label with the largest weight wins, ties
   going to the lower id. Nothing is smoothed before shrinking, as in nnU-Net.
 
-The source reaches to the outer faces of its voxels. Up to there the value of the outermost voxels counts; beyond, a mask
-is background, and an image is `fill`, or goes on as its edge where `fill` is None.
+The source reaches to the outer faces of its voxels. Up to there the value of the outermost voxels counts; beyond, a
+mask is background, and an image is `fill`, or goes on as its edge where `fill` is None.
 """
 
 from __future__ import annotations

@@ -95,5 +95,6 @@ def _along(array: NDArray[np.float32], axis: int, operator: NDArray[np.float32])
         elif axis == 1:
             np.matmul(band, array[:, first:last], out=out[:, block])
         else:
-            np.matmul(array[:, :, first:last], band.T, out=out[:, :, block])
+            flat = array.reshape(-1, array.shape[2])[:, first:last]
+            out[:, :, block] = (flat @ band.T).reshape(shape[0], shape[1], len(rows))
     return out

@@ -29,7 +29,7 @@ class Step:
     @property
     def positions(self) -> NDArray[np.float64]:
         """Return the fractional source index of every voxel."""
-        return self.offset + self.stride * np.arange(self.count)
+        return self.offset + self.stride * np.arange(self.count, dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -43,7 +43,7 @@ class Lattice:
     @classmethod
     def between(cls, source: Geometry, target: Geometry) -> Self:
         """Return the map that leads from `target` into `source`."""
-        combined = np.linalg.solve(source.affine, target.affine)
+        combined = np.linalg.solve(source.affine, target.affine).astype(np.float64)
         matrix = combined[:3, :3].copy()
         matrix[:, [n == 1 for n in target.shape]] = 0.0  # an axis of one voxel has no direction
         return cls(matrix, combined[:3, 3], target.shape)

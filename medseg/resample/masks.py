@@ -55,18 +55,12 @@ def interpolated_labels(mask_zyx: NDArray[Any], lattice: Lattice) -> NDArray[Any
 
 def _uniform_cells(mask: NDArray[Any]) -> NDArray[np.bool_]:
     """Tell for every voxel whether it and its seven neighbours towards higher index have one label."""
-    uniform = np.ones(mask.shape, dtype=bool)
-    low = high = mask
-    for axis in range(3):
-        # the lowest and highest label of the cell, one axis at a time; the last voxel is its own neighbour
-        low, high = (pick(a, _shifted(a, axis)) for a, pick in ((low, np.minimum), (high, np.maximum)))
-    np.equal(low, high, out=uniform)
-    return uniform
-
-
-def _shifted(array: NDArray[Any], axis: int) -> NDArray[Any]:
-    index = np.minimum(np.arange(array.shape[axis]) + 1, array.shape[axis] - 1)
-    return array.take(index, axis=axis)
+    low, high = mask, mask
+    for axis, count in enumerate(mask.shape):
+        neighbour = np.minimum(np.arange(count) + 1, count - 1)  # the last voxel is its own
+        low = np.minimum(low, low.take(neighbour, axis=axis))
+        high = np.maximum(high, high.take(neighbour, axis=axis))
+    return np.asarray(low == high)
 
 
 def _slab(
@@ -78,8 +72,7 @@ def _slab(
 ) -> NDArray[Any]:
     clipped = [np.clip(p, 0, n - 1) for p, n in zip(positions, mask.shape, strict=True)]
     lower = [np.floor(p).astype(np.intp) for p in clipped]
-    labels = mask[lower[0], lower[1], lower[2]]
-    labels = np.array(np.broadcast_to(labels, shape))
+    labels: NDArray[Any] = np.array(np.broadcast_to(mask[lower[0], lower[1], lower[2]], shape))
     mixed = np.nonzero(np.broadcast_to(~is_uniform[lower[0], lower[1], lower[2]], shape))
     if mixed[0].size:
         first = [np.broadcast_to(i, shape)[mixed] for i in lower]
@@ -103,4 +96,5 @@ def _heaviest(
     total = np.stack([(weight * (label == one)).sum(axis=0) for one in label])
     in_front = total >= total.max(axis=0) - _TIE
     nothing = np.iinfo(mask.dtype).max
-    return np.where(in_front, label, nothing).min(axis=0)
+    winner: NDArray[Any] = np.where(in_front, label, nothing).min(axis=0)
+    return winner
