@@ -59,6 +59,8 @@ class PatchSampler:
         self._order: list[int] = []
         if not self._cases:
             raise PlanError("there is no case to draw patches from")
+        self._channels = len(self._cases[0].image_czyx)
+        self._label_type = np.uint8 if self._cases[0].label_zyx.dtype == np.uint8 else np.int32
         if len(self._extract) != 3 or any(e < p for e, p in zip(self._extract, self._patch, strict=True)):
             raise PlanError(f"patches of {self._patch} do not fit into cuts of {self._extract}")
 
@@ -71,8 +73,11 @@ class PatchSampler:
             Images, float32 (N, C, *extract_size), and classes, uint8 or int32 (N, *extract_size).
         """
         foreground = self._foreground_count(n)
-        pairs = [self._one(on_foreground=i >= n - foreground) for i in range(n)]
-        return torch.stack([image for image, _ in pairs]), torch.stack([label for _, label in pairs])
+        images = np.zeros((n, self._channels, *self._extract), dtype=np.float32)
+        labels = np.zeros((n, *self._extract), dtype=self._label_type)
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            self._fill(image, label, on_foreground=i >= n - foreground)
+        return torch.from_numpy(images), torch.from_numpy(labels)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the sampler stands, as plain numbers and words."""
@@ -112,16 +117,17 @@ class PatchSampler:
             return int(self._rng.random() < self._fraction)
         return max(1, round(n * self._fraction))
 
-    def _one(self, *, on_foreground: bool) -> tuple[Tensor, Tensor]:
+    def _fill(self, image_czyx: NDArray[Any], label_zyx: NDArray[Any], *, on_foreground: bool) -> None:
+        """Write the next patch into arrays of zeros."""
         if not self._order:
             self._order = self._rng.permutation(len(self._cases)).tolist()
         case = self._cases[self._order.pop()]
         corner = self._corner(case, on_foreground=on_foreground)
         margin = [(e - p) // 2 for e, p in zip(self._extract, self._patch, strict=True)]
         start = [c - m for c, m in zip(corner, margin, strict=True)]
-        image = np.stack([_cut(channel, start, self._extract) for channel in case.image_czyx])
-        label = _cut(case.label_zyx, start, self._extract)
-        return torch.from_numpy(image), torch.from_numpy(label if label.dtype == np.uint8 else label.astype(np.int32))
+        source, target = _overlap(start, self._extract, case.shape)
+        image_czyx[(slice(None), *target)] = case.image_czyx[(slice(None), *source)]
+        label_zyx[target] = case.label_zyx[source]
 
     def _corner(self, case: PreparedCase, *, on_foreground: bool) -> Corner:
         """Return the first voxel of a patch, before the image's where the image is the smaller one."""
@@ -144,13 +150,12 @@ class PatchSampler:
         return voxel
 
 
-def _cut(array_zyx: NDArray[Any], start: Sequence[int], size: Sequence[int]) -> NDArray[Any]:
-    """Return a block as a new array; what lies outside is 0."""
-    block = np.zeros(size, dtype=array_zyx.dtype)
-    source, target = [], []
-    for first, side, n in zip(start, size, array_zyx.shape, strict=True):
-        low, high = max(0, first), min(n, first + side)
-        source.append(slice(low, max(low, high)))
-        target.append(slice(low - first, max(low, high) - first))
-    block[tuple(target)] = array_zyx[tuple(source)]
-    return block
+def _overlap(
+    start: Sequence[int], size: Sequence[int], shape: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the part of an image a block covers, as an index into the image and one into the block."""
+    low = [max(0, first) for first in start]
+    high = [max(a, min(n, first + side)) for a, first, side, n in zip(low, start, size, shape, strict=True)]
+    source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    target = tuple(slice(a - first, b - first) for a, b, first in zip(low, high, start, strict=True))
+    return source, target

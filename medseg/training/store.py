@@ -1,8 +1,8 @@
 """Prepared cases on disk: every case brought to the working grid once, then read patch by patch from memory maps.
 
 An entry's name holds a hash of all that decides its content: the bytes of the case's files, the plan's preprocessing
-and labels, and the version of this file's format. A second run with the same content and plan finds its entries; another
-plan makes its own beside them. Entries appear by renaming a finished folder, and are verified by hash when found.
+and labels, and the version of this file's format. A second run with the same content and plan finds its entries;
+another plan makes its own beside them. Entries appear by renaming a finished folder, and are verified when found.
 """
 
 from __future__ import annotations
