@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medseg.errors import PlanError
 from medseg.progress import Cancelled, Step
 from medseg.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from medseg.training.clock import Clock
-from medseg.training.engine import make_engine, own_random_state
+from medseg.training.engine import own_random_state
 from medseg.training.feed import Feed
 from medseg.training.learner import Learner
 from medseg.training.optim import learning_rate
@@ -82,14 +82,23 @@ class TrainResult:
     precision: str
 
 
+class Samplers(NamedTuple):
+    """Where patches come from.
+
+    Attributes
+    ----------
+    training : Sampler
+        Patches of `Augmentation.extract_size`.
+    validation : Sampler or None
+        Patches of the plan's size; without them nothing is scored and no ``best/`` is kept.
+    """
+
+    training: Sampler
+    validation: Sampler | None
+
+
 def run_training(
-    plan: Plan,
-    training: Sampler,
-    *,
-    validation: Sampler | None,
-    folder: Path,
-    settings: TrainSettings,
-    progress: Progress,
+    plan: Plan, samplers: Samplers, *, engine: Fabric, folder: Path, settings: TrainSettings, progress: Progress
 ) -> TrainResult:
     """Train the plan's network and leave ``log.csv``, ``last/`` and ``best/`` in `folder`.
 
@@ -97,8 +106,10 @@ def run_training(
     ----------
     plan : Plan
         Everything decided.
-    training, validation : Sampler
-        Patches of `Augmentation.extract_size`, and of the plan's patch size.
+    samplers : Samplers
+        Where patches come from.
+    engine : Fabric
+        What `make_engine` made, launched.
     folder : Path
         The fold's folder.
     settings : TrainSettings
@@ -115,16 +126,14 @@ def run_training(
     Cancelled
         Where the person stopped the run, saying what is left.
     """
-    engine = make_engine(settings.device, devices=settings.devices, nodes=settings.nodes, precision=settings.precision)
-    engine.launch()
     ahead = 0 if engine.device.type == "cpu" else BATCHES_AHEAD
     with (
         plain_tensors(),
         own_random_state(plan.train.seed),
-        Feed(training, plan, rank=engine.global_rank, ahead=ahead) as feed,
+        Feed(samplers.training, plan, rank=engine.global_rank, ahead=ahead) as feed,
     ):
         learner = Learner(plan, feed, engine=engine, initial=settings.initial)
-        score = None if validation is None else PatchScore(validation, plan)
+        score = None if samplers.validation is None else PatchScore(samplers.validation, plan)
         run = _Run(plan, learner, engine=engine, folder=folder, settings=settings, score=score)
         run.begin()
         try:
@@ -132,14 +141,13 @@ def run_training(
                 run.epoch(progress)
         except (KeyboardInterrupt, Cancelled) as stop:
             raise Cancelled(run.left_behind()) from stop
-    seconds = run.clock.spent_s
     return TrainResult(
-        learner.weights(),
-        len(run.history),
-        learner.steps,
-        seconds,
-        tuple(run.history),
-        engine.strategy.precision.precision,
+        weights=learner.weights(),
+        epochs=len(run.history),
+        steps=learner.steps,
+        seconds=run.clock.spent_s,
+        history=tuple(run.history),
+        precision=engine.strategy.precision.precision,
     )
 
 

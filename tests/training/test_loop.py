@@ -10,7 +10,8 @@ from medseg.errors import InputError, PlanError
 from medseg.plan import AdamW, AugmentPlan, Plan, Sgd
 from medseg.progress import Cancelled, Step, ignore
 from medseg.training.checkpoint import load_checkpoint
-from medseg.training.loop import TrainResult, TrainSettings, run_training
+from medseg.training.engine import make_engine
+from medseg.training.loop import Samplers, TrainResult, TrainSettings, run_training
 from medseg.transforms.augment import Augmentation
 from tests.training.stand_ins import Balls, small_plan
 
@@ -27,15 +28,16 @@ def _train(
     progress: Progress = ignore,
     poison_after: int | None = None,
     validation: bool = True,
+    precision: str = "fp32",
     **settings: Any,
 ) -> TrainResult:
-    given = {"device": "cpu", "precision": "fp32"} | settings
+    balls = Balls(Augmentation(plan).extract_size, seed=plan.train.seed, poison_after=poison_after)
     return run_training(
         plan,
-        Balls(Augmentation(plan).extract_size, seed=plan.train.seed, poison_after=poison_after),
-        validation=Balls(plan.train.patch_size, seed=99) if validation else None,
+        Samplers(balls, Balls(plan.train.patch_size, seed=99) if validation else None),
+        engine=make_engine("cpu", precision=precision),
         folder=folder,
-        settings=TrainSettings(**given),
+        settings=TrainSettings(**settings),
         progress=progress,
     )
 
