@@ -186,3 +186,23 @@ def test_real_references_score_perfectly_against_themselves(test_data: Path, tmp
     assert {row["hd95_mm"] for row in document["cases"] if row["label"] != "all"} == {0.0}
     volumes = [row["volume_ml"] for row in document["cases"] if row["label"] == "label_1"]
     assert all(1.0 < volume < 2.6 for volume in volumes)  # 1054 to 2593 voxels of 1 mm3
+
+
+def test_an_unreadable_mask_is_named(tmp_path: Path) -> None:
+    references = folder(tmp_path / "ref", {"a": box()})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.nii.gz").write_bytes(b"no mask at all")
+    with pytest.raises(InputError, match=r"a\.nii\.gz"):
+        evaluate(tmp_path / "out", references)
+
+
+def test_a_sheared_case_is_noted_and_counted_as_undefined(tmp_path: Path) -> None:
+    affine = GRID.affine.copy()
+    affine[1, 0] = 0.5
+    place = tmp_path / "masks"
+    place.mkdir()
+    write_segmentation(Segmentation(box(), Geometry(GRID.shape, affine), LABELS), place / "a.nii.gz")
+    document = evaluate(place, place).to_json()
+    assert document["notes"] == ["Surface metrics are not defined on the sheared grids of a."]
+    assert document["summary"]["label_1"]["hd95_mm"]["undefined"] == 1
+    assert document["summary"]["label_1"]["dice"]["mean"] == 1.0
