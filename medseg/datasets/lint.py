@@ -15,7 +15,7 @@ from medseg.datasets.layouts import list_dataset
 from medseg.datasets.listing import relative
 from medseg.datasets.reading import file_sha256, same_place
 from medseg.errors import InputError, MedsegError
-from medseg.io import read_segmentation, read_volume
+from medseg.io import describe, read_segmentation, read_volume
 from medseg.progress import ignore
 from medseg.volume import values_in
 
@@ -139,7 +139,11 @@ def _examine_mask(path: Path, facts: _Facts, listing: Listing) -> None:
 
 def _mask(path: Path, facts: _Facts, *, file: str) -> Segmentation | None:
     try:
-        return read_segmentation(path)
+        mask = read_segmentation(path)
+        if describe(path).dtype.startswith("float"):
+            message = f"the mask {file} is stored as floating-point numbers, all of them whole"
+            facts.findings.append(finding("float-mask", message, "Nothing to do", case=facts.case.id, file=file))
+        return mask
     except MedsegError as error:
         fault = error
     try:
