@@ -54,7 +54,7 @@ def network_cost(spec: NetworkSpec, spatial: Sequence[int], *, in_channels: int,
     >>> from medseg.plan import UNetSpec
     >>> spec = UNetSpec(dimensions=2, features=(4, 8), strides=((1, 1), (2, 2)), kernels=((3, 3), (3, 3)))
     >>> network_cost(spec, (8, 8), in_channels=1, out_channels=3).parameters
-    2115
+    1687
     """
     features, n = spec.features, spec.convs_per_stage
     voxels = _voxels(spec, spatial)

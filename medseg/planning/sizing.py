@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     from medseg.planning.resources import Resources
 
 LARGEST_PATCH = {2: 2048**2, 3: 256**3}  # voxels nnU-Net starts from
-CPU_PATCH = {2: 512 * 512, 3: 400_000}  # voxels of a patch on a CPU
+CPU_PATCH = {2: 512 * 512, 3: 64**3}  # voxels of a patch on a CPU
 CPU_BATCH = {2: 512 * 512, 3: 180_000}  # voxels of a batch on a CPU
 CPU_MAX_BATCH = 16
+SMALLEST_PATCH = {2: 32**2, 3: 16**3}  # voxels; less shows no anatomy
 MIN_BATCH = 2
 WIDTH = {"cpu": 16, "cuda": 32}  # CPU kernels of bf16 work on 16 channels at a time
 MAX_WIDTH = {2: 512, 3: 320}
 SHARE_OF_CASES = 0.05  # a batch holds at most this share of all voxels
-MEMORY_SHARE = 0.8  # of what the machine offers; the rest is for the framework and the data
+MEMORY_SHARE = 0.9  # of what the machine offers; the rest is for what nobody counted
+FRAMEWORK_BYTES = 700_000_000  # Python, PyTorch and MONAI in memory
 CUDA_TARGET_BYTES = 11_000_000_000  # nnU-Net's plans are made for cards of this size; more would not train better
 BYTES_PER_ACTIVATION = {"cpu": 4, "cuda": 2}
 BYTES_PER_PARAMETER = 20  # weight, gradient, two moments of the optimiser, moving average
@@ -93,7 +95,7 @@ def sized(
         sides = smaller
     if patch is None and not fits:
         raise PlanError(
-            f"{budget / 1e9:.2g} GB do not hold a batch of patches of {shape.patch}",
+            f"{resources.memory_bytes / 1e9:.2g} GB do not hold a batch of patches of {shape.patch}",
             remedy="Allow more with --memory, or use slices: -r unet2d",
         )
     if patch is not None and shape.patch != tuple(patch):
@@ -116,9 +118,10 @@ def _shrunk(shape: Topology, image: Sequence[int]) -> tuple[int, ...] | None:
     """Return the patch one divisor smaller along the axis that is largest beside the image; None at the smallest."""
     ratios = [side / n if side > d else 0.0 for side, n, d in zip(shape.patch, image, shape.divisor, strict=True)]
     axis = int(np.argmax(ratios))
-    if ratios[axis] == 0.0:
+    smaller = tuple(side - shape.divisor[a] if a == axis else side for a, side in enumerate(shape.patch))
+    if ratios[axis] == 0.0 or math.prod(smaller) < SMALLEST_PATCH[len(smaller)]:
         return None
-    return tuple(side - shape.divisor[a] if a == axis else side for a, side in enumerate(shape.patch))
+    return smaller
 
 
 def _network(shape: Topology, recipe: UNetRecipe, device: str) -> UNetSpec:
@@ -151,7 +154,7 @@ def _batch(task: Task, patch: Sequence[int], resources: Resources, most: int) ->
 
 
 def _budget(resources: Resources) -> int:
-    share = int(MEMORY_SHARE * resources.memory_bytes)
+    share = int(MEMORY_SHARE * resources.memory_bytes) - FRAMEWORK_BYTES
     return share if resources.device == "cpu" else min(share, CUDA_TARGET_BYTES)
 
 
