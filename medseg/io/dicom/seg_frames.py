@@ -1,0 +1,137 @@
+"""The frames of a DICOM SEG, read with pydicom alone: which segment, where in the patient, which pixels.
+
+This is the independent way back that every written SEG is checked by; the writer is highdicom.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medseg.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+    from pydicom.dataset import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame.
+
+    Attributes
+    ----------
+    segment : int or None
+        Number of its segment; ``None`` in a label map, whose pixels are segment numbers.
+    position_lps : (3,) float64, mm
+        Centre of its first pixel.
+    pixels_yx : (Y, X) unsigned integer
+        0 and 1, or segment numbers in a label map.
+    source_uids : tuple of str
+        Instances it says it was derived from.
+    """
+
+    segment: int | None
+    position_lps: NDArray[np.float64]
+    pixels_yx: NDArray[Any]
+    source_uids: tuple[str, ...]
+
+
+def frames_of(dataset: Dataset) -> Iterator[Frame]:
+    """Yield the frames of a SEG, one by one.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        A DICOM SEG of type BINARY or LABELMAP, with pixel data.
+
+    Raises
+    ------
+    InputError
+        Where it is of another type, or a frame does not say where it lies.
+    """
+    kind = str(dataset.get("SegmentationType", ""))
+    if kind not in {"BINARY", "LABELMAP"}:
+        raise InputError(f"the segmentation is {kind or 'of no known type'}", expected="BINARY or LABELMAP")
+    pixels = _Bits(dataset) if kind == "BINARY" else _Labels(dataset)
+    groups = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    if len(groups) != int(dataset.NumberOfFrames):
+        raise InputError(f"{len(groups)} frames are described", expected=f"{dataset.NumberOfFrames}")
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
+    for index, own in enumerate(groups):
+        segment = None
+        if kind == "BINARY":
+            segment = int(_group(own, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber)
+        position = _group(own, shared, "PlanePositionSequence").ImagePositionPatient
+        yield Frame(segment, np.array([float(v) for v in position]), pixels.frame(index), _sources(own, shared))
+
+
+def plane_of(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, float], float | None]:
+    """Return the direction cosines, pixel spacing and slice spacing that all frames share.
+
+    Raises
+    ------
+    InputError
+        Where the frames do not share them.
+    """
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
+    first = (dataset.get("PerFrameFunctionalGroupsSequence") or [None])[0]
+    orientation = _group(first, shared, "PlaneOrientationSequence").ImageOrientationPatient
+    measures = _group(first, shared, "PixelMeasuresSequence")
+    spacing = measures.get("SpacingBetweenSlices") or measures.get("SliceThickness")
+    row, column = (float(v) for v in measures.PixelSpacing)
+    return tuple(float(v) for v in orientation), (row, column), float(spacing) if spacing else None
+
+
+def _group(own: Dataset | None, shared: Dataset | None, keyword: str) -> Dataset:
+    for place in (own, shared):
+        sequence = None if place is None else place.get(keyword)
+        if sequence:
+            item: Dataset = sequence[0]
+            return item
+    raise InputError(f"a frame has no {keyword}")
+
+
+def _sources(own: Dataset, shared: Dataset | None) -> tuple[str, ...]:
+    return tuple(
+        str(image.ReferencedSOPInstanceUID)
+        for place in (own, shared)
+        for derivation in ((place.get("DerivationImageSequence") or []) if place is not None else [])
+        for image in derivation.get("SourceImageSequence") or []
+    )
+
+
+class _Bits:
+    """Frames of single bits, packed across frame borders from the lowest bit on (PS3.5 section 8.1.1)."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._shape = (int(dataset.Rows), int(dataset.Columns))
+        self._bytes = np.frombuffer(dataset.PixelData, np.uint8)
+        needed = -(-self._shape[0] * self._shape[1] * int(dataset.NumberOfFrames) // 8)
+        if self._bytes.size < needed:
+            raise InputError(f"the pixel data hold {self._bytes.size} bytes", expected=f"{needed}", code="truncated")
+
+    def frame(self, index: int) -> NDArray[np.uint8]:
+        """Return one frame of 0 and 1."""
+        count = self._shape[0] * self._shape[1]
+        start = index * count
+        packed = self._bytes[start // 8 : -(-(start + count) // 8)]
+        bits = np.unpackbits(packed, bitorder="little")
+        return bits[start % 8 : start % 8 + count].reshape(self._shape)
+
+
+class _Labels:
+    """Frames of segment numbers."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        shape = (int(dataset.NumberOfFrames), int(dataset.Rows), int(dataset.Columns))
+        self._array = np.asarray(dataset.pixel_array).reshape(shape)
+
+    def frame(self, index: int) -> NDArray[Any]:
+        """Return one frame of segment numbers."""
+        frame: NDArray[Any] = self._array[index]
+        return frame
