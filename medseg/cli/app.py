@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import traceback
@@ -242,9 +243,12 @@ def train(
         precision=precision,
         resume=resume,
         overwrite=overwrite,
+        rank=_rank(),
     )
     with printer.progress() as progress:
         report = verb(dataset, run, request, progress=progress)
+    if request.rank:
+        return
     printer.table("Dice on the validation cases", ("fold", "label", "mean", "95 % interval", "cases"), report.rows())
     printer.say(f"Model: {report.model}   Report: {report.page}")
     printer.document(report.to_json())
@@ -330,6 +334,11 @@ def evaluate(
         printer.say(line)
     printer.document(report.to_json())
     raise typer.Exit(INCOMPLETE if report.is_incomplete else DONE)
+
+
+def _rank() -> int:
+    """Return this process's number among those that train together, as their launcher tells them; 0 for a lone one."""
+    return int(os.environ.get("RANK", "") or os.environ.get("LOCAL_RANK", "") or 0)
 
 
 def _size(shape: Sequence[int] | None) -> str:

@@ -73,7 +73,9 @@ def _mean(values: list[float]) -> float | None:
 def _clear(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
         raise OutputError(
-            "the folder is not empty and holds no earlier demo", where=str(folder), remedy="Name another folder: medseg demo DIR"
+            "the folder is not empty and holds no earlier demo",
+            where=str(folder),
+            remedy="Name another folder: medseg demo DIR",
         )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARK).write_text("Made by medseg demo, which replaces what it wrote here before.\n", encoding="utf-8")

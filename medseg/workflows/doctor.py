@@ -15,7 +15,17 @@ from medseg import __version__
 
 State = Literal["ok", "missing", "info"]
 
-REQUIRED = ("torch", "monai", "nibabel", "pydicom", "SimpleITK", "highdicom", "lightning-fabric", "safetensors", "scipy")
+REQUIRED = (
+    "torch",
+    "monai",
+    "nibabel",
+    "pydicom",
+    "SimpleITK",
+    "highdicom",
+    "lightning-fabric",
+    "safetensors",
+    "scipy",
+)
 EXTRAS = {"gui": ("napari", "magicgui", "qtpy")}
 
 
@@ -53,7 +63,13 @@ class Examination:
             title: [{"what": row.what, "state": row.state, "remark": row.remark} for row in rows]
             for title, rows in self.sections.items()
         }
-        return {"schema": 1, "medseg": __version__, "usable": self.is_usable, "verdict": self.verdict, "sections": sections}
+        return {
+            "schema": 1,
+            "medseg": __version__,
+            "usable": self.is_usable,
+            "verdict": self.verdict,
+            "sections": sections,
+        }
 
 
 def examine() -> Examination:

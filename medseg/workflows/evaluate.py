@@ -64,7 +64,9 @@ class EvaluateReport:
         for name, metrics in self.document.get("comparison", {}).get("labels", {}).items():
             dice = metrics["dice"]
             if dice["n"]:
-                lines.append(f"Dice of {name}: {dice['mean_difference']:+.4f} against the other, p = {dice['p_value']:.3g}.")
+                lines.append(
+                    f"Dice of {name}: {dice['mean_difference']:+.4f} against the other, p = {dice['p_value']:.3g}."
+                )
         return lines
 
     def to_json(self) -> dict[str, Any]:
@@ -97,9 +99,7 @@ def evaluate(
     return EvaluateReport(document)
 
 
-def _scores(
-    predictions: Path, references: Path, request: EvaluateRequest, progress: Progress
-) -> evaluation.Evaluation:
+def _scores(predictions: Path, references: Path, request: EvaluateRequest, progress: Progress) -> evaluation.Evaluation:
     return evaluation.evaluate(
         predictions, references, subset=request.subset, nsd_tolerance_mm=request.tolerance_mm, progress=progress
     )
