@@ -110,7 +110,7 @@ class Evaluation:
 
 def evaluate(
     predictions: Path,
-    references: Path,
+    references: Path | Mapping[str, Path],
     *,
     labels: LabelSet | None = None,
     subset: bool = False,
@@ -123,8 +123,8 @@ def evaluate(
     ----------
     predictions : Path
         An output folder of ``medseg segment`` or a folder of masks (or one mask).
-    references : Path
-        A folder of masks with the same ids (or one mask).
+    references : Path or mapping of id to Path
+        A folder of masks with the same ids (or one mask), or the masks by id.
     labels : LabelSet, optional
         What to score; other values count as background, and a note says so. By default every value that occurs, named
         as the predictions' ``labels.yaml`` or ``manifest.json`` names it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from medseg.io import READABLE_SUFFIXES
 from medseg.labels import Label, LabelSet, distinct_color
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 MASK_SUFFIXES = tuple(suffix for suffix in READABLE_SUFFIXES if suffix not in {".jpg", ".jpeg"})  # JPEG blurs labels
@@ -37,8 +38,8 @@ class Pairing:
     missing: Mapping[str, Path]
 
 
-def pair(predictions: Path, references: Path) -> Pairing:
-    """Pair the masks of two folders by id, or two files with each other.
+def pair(predictions: Path, references: Path | Mapping[str, Path]) -> Pairing:
+    """Pair the masks of two folders by id, or two files with each other; references may be given by id instead.
 
     A prediction made from a file whose name is not safe on every file system has an id of its own; the manifest beside
     it tells which file that was, and the reference of that name belongs to it.
@@ -48,9 +49,12 @@ def pair(predictions: Path, references: Path) -> Pairing:
     InputError
         Where a folder holds no mask, one id has two masks, or a prediction has no reference.
     """
-    if predictions.is_file() and references.is_file():
+    if isinstance(references, Mapping):
+        found, wanted, where = masks_in(predictions), references, str(predictions)
+    elif predictions.is_file() and references.is_file():
         return Pairing({mask_id(references) or references.stem: (predictions, references)}, {})
-    found, wanted = masks_in(predictions), masks_in(references)
+    else:
+        found, wanted, where = masks_in(predictions), masks_in(references), str(references)
     partner = _partners(found, wanted, inputs=_inputs_by_id(predictions))
     lost = [case for case in found if case not in partner]
     if lost:
@@ -58,7 +62,7 @@ def pair(predictions: Path, references: Path) -> Pairing:
         raise InputError(
             f"{count} no reference: {_some(lost)}",
             expected="a mask of the same id among the references",
-            where=str(references),
+            where=where,
             remedy="Give the folder that holds their references, or take the predictions out",
         )
     left = {case: path for case, path in wanted.items() if case not in set(partner.values())}
