@@ -11,13 +11,15 @@ from medseg.datasets.findings import DatasetFinding, DatasetReport
 from medseg.datasets.labelling import with_labels
 from medseg.datasets.layouts import open_dataset
 from medseg.datasets.lint import check_dataset
-from medseg.datasets.reading import content_sha256, read_case, read_images
+from medseg.datasets.reading import combined_sha256, content_sha256, dataset_sha256, read_case, read_images
 
 __all__ = [
     "DatasetFinding",
     "DatasetReport",
     "check_dataset",
+    "combined_sha256",
     "content_sha256",
+    "dataset_sha256",
     "for_each",
     "open_dataset",
     "read_case",

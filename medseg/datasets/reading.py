@@ -13,7 +13,7 @@ from medseg.resample import resample
 from medseg.volume import Segmentation, Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from medseg.case import Case
@@ -90,6 +90,16 @@ def content_sha256(case: Case) -> str:
     for path in (*case.images, *((case.reference,) if case.reference else ())):
         digest.update(file_sha256(path).encode())
     return digest.hexdigest()
+
+
+def dataset_sha256(cases: Iterable[Case]) -> str:
+    """Return one hash over the content of all cases, in their order."""
+    return combined_sha256(content_sha256(case) for case in cases)
+
+
+def combined_sha256(digests: Iterable[str]) -> str:
+    """Return one hash over the hashes of cases, in their order."""
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def file_sha256(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medseg.datasets import content_sha256, for_each, read_case, with_labels
+from medseg.datasets import combined_sha256, content_sha256, for_each, read_case, with_labels
 from medseg.errors import InputError
 from medseg.plan import CaseFingerprint, ChannelFingerprint, Fingerprint
 from medseg.progress import ignore
@@ -66,7 +66,7 @@ def fingerprint(dataset: Dataset, *, cases: Sequence[Case] | None = None, progre
         raise InputError("there is no case to measure", where=dataset.name)
     return Fingerprint(
         dataset=dataset.name,
-        content_sha256=hashlib.sha256("".join(m.content for m in measured).encode()).hexdigest(),
+        content_sha256=combined_sha256(m.content for m in measured),
         cases=tuple(m.case for m in measured),
         channels=_channels(measured),
         labels=dataset.labels,
