@@ -107,7 +107,7 @@ def torso_ct(
     image, mask = render(torso.parts, geometry, torso.placement, background=-1000.0)
     rng = np.random.default_rng([seed, 3])
     image = blurred(image, geometry, (0.3 * geometry.spacing_mm[0], 0.8, 0.8))
-    image += ct_noise(image, geometry, float(rng.uniform(12, 21)), rng)
+    image += ct_noise(image, geometry, float(rng.uniform(10, 18)), rng)
     stored = np.clip(np.rint(image), _LOWEST_HU, _HIGHEST_HU).astype(np.int16)
     return Phantom(Volume(stored[None], geometry, ("CT",)), Segmentation(mask, geometry, TORSO_LABELS))
 
