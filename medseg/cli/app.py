@@ -7,7 +7,7 @@ import re
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 from typer.exceptions import TyperException
@@ -151,7 +151,7 @@ def inspect(
     printer.table(str(path), ("id", "kind", "modality", "size", "spacing mm", "orientation", "status"), rows)
     for item in inventory.items:
         for finding in item.findings:
-            printer.say(f"{item.id}: {finding.severity} {finding.code}: {finding.message} {finding.remedy}".rstrip())
+            printer.say(_line(finding, item.id))
     printer.document(inventory.to_json())
     statuses = {item.status for item in inventory.items}
     raise typer.Exit(DONE if "refused" not in statuses and statuses & {"ok", "repairable"} else INCOMPLETE)
@@ -169,8 +169,7 @@ def check(
         report = verb(dataset, progress=progress)
     printer.say(f"{dataset}: {report.layout}, {report.cases} cases")
     for finding in report.findings:
-        place = finding.file or finding.case
-        printer.say(f"{finding.severity} {finding.code}: {place}: {finding.message} {finding.remedy}".rstrip())
+        printer.say(_line(finding, finding.file or finding.case))
     errors = sum(finding.severity == "error" for finding in report.findings)
     printer.say(f"{errors} errors, {len(report.findings) - errors} warnings and notes.")
     printer.document(report.to_json())
@@ -336,14 +335,33 @@ def evaluate(
     raise typer.Exit(INCOMPLETE if report.is_incomplete else DONE)
 
 
+class _Fact(Protocol):
+    """What the findings of a data set and of an inventory have in common."""
+
+    @property
+    def severity(self) -> str: ...
+    @property
+    def code(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def remedy(self) -> str: ...
+
+
+def _line(finding: _Fact, place: str) -> str:
+    """Return a finding as one line: how grave, what kind, where, what, and what to do."""
+    sentences = (text.rstrip(".") + "." for text in (finding.message, finding.remedy) if text)
+    return f"{finding.severity} {finding.code}: {f'{place}: ' if place else ''}{' '.join(sentences)}"
+
+
 def _rank() -> int:
     """Return this process's number among those that train together, as their launcher tells them; 0 for a lone one."""
     return int(os.environ.get("RANK", "") or os.environ.get("LOCAL_RANK", "") or 0)
 
 
 def _size(shape: Sequence[int] | None) -> str:
-    return " × ".join(str(n) for n in shape) if shape else "–"
+    return "×".join(str(n) for n in shape) if shape else "–"
 
 
 def _spacing(spacing_mm: Sequence[float] | None) -> str:
-    return " × ".join(f"{s:.4g}" for s in spacing_mm) if spacing_mm else "–"
+    return "×".join(f"{s:.4g}" for s in spacing_mm) if spacing_mm else "–"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from medseg.progress import Progress, Step
 
+_ENDLESS_WIDTH = 1000
 _QUIET_SECONDS = 15.0  # between two progress lines where there is no terminal
 
 
@@ -31,8 +32,8 @@ class Printer:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self._as_json = as_json
-        self._people = Console(stderr=as_json, highlight=False, soft_wrap=True)
-        self._errors = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._people = _console(stderr=as_json)
+        self._errors = _console(stderr=True)
 
     def say(self, text: str = "") -> None:
         """Print a sentence for people."""
@@ -53,7 +54,9 @@ class Printer:
         cells = [[_cell(value) for value in row] for row in rows]
         for index, column in enumerate(columns):
             numeric = bool(cells) and all(row[index][1] for row in cells)
-            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+            table.add_column(
+                column, justify="right" if numeric else "left", overflow="fold", no_wrap=not self._people.is_terminal
+            )
         for row in cells:
             table.add_row(*(Text(text) for text, _ in row))
         self._people.print(table)
@@ -101,6 +104,13 @@ class _Lines:
         self._stage, self._last = step.stage, now
         amount = f" {step.done}/{step.total}" if step.total else ""
         self._console.print(Text(f"{step.stage}{amount} {step.message}".rstrip()))
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    if not console.is_terminal:  # a file or a pipe has no right edge
+        console.width = _ENDLESS_WIDTH
+    return console
 
 
 def _cell(value: Any) -> tuple[str, bool]:
