@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 SIGMA = 1 / 8  # of the window's side, as in nnU-Net
 _AXES = ("Z", "Y", "X")
+_SLICES_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,14 +228,21 @@ def _predicted(predict: Callable[[Tensor], Tensor], windows: Tensor, tiling: Til
 
 
 def _add(ring: Tensor, logits_kzyx: Tensor, windows: tuple[Window, Window, Window]) -> None:
-    """Add one window's weighted logits to the ring, slice by slice so that what is touched stays in the cache."""
+    """Add one window's weighted logits to the ring, a few slices at a time to stay in the cache."""
     window_z, window_y, window_x = windows
     y, x = (slice(w.start, w.start + len(w.weights)) for w in (window_y, window_x))
-    weights_yx = torch.outer(window_y.weights, window_x.weights)
+    weights_yx = torch.outer(window_y.weights, window_x.weights).to(torch.float32)
+    weights_z = window_z.weights.to(torch.float32)
     logits_zyxk = logits_kzyx.permute(1, 2, 3, 0)
-    for row, weight in enumerate(window_z.weights):
-        target = ring[(window_z.start + row) % ring.shape[0], y, x]
-        target.addcmul_(logits_zyxk[row], (weights_yx * weight).to(torch.float32)[..., None])
+    depth = ring.shape[0]
+    row = 0
+    while row < len(weights_z):
+        first = (window_z.start + row) % depth
+        last = min(first + _SLICES_AT_ONCE, depth, first + len(weights_z) - row)
+        part = slice(row, row + last - first)
+        weights_zyx = weights_z[part, None, None] * weights_yx
+        ring[first:last, y, x].addcmul_(logits_zyxk[part], weights_zyx[..., None])
+        row = part.stop
 
 
 def _taken(ring: Tensor, slices: range, shape_czyx: Sequence[int], before: tuple[int, int, int]) -> Slab:

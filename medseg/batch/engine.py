@@ -1,0 +1,263 @@
+"""The sequential engine: one case after the other, each to its own end, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medseg.batch import journal as journals
+from medseg.batch.jobs import Target, find_jobs
+from medseg.batch.journal import Entry, Journal
+from medseg.batch.manifest import NAME as MANIFEST
+from medseg.batch.manifest import CaseRecord, Manifest
+from medseg.batch.outputs import FORMATS, Finished, is_intact, label_rows, write_case
+from medseg.errors import GeometryError, InputError, MedsegError, ModelError, OutputError
+from medseg.inference import NumericPath
+from medseg.io.atomic import write_text
+from medseg.io.dicom.findings import RULES, finding
+from medseg.progress import Step, ignore
+from medseg.report import segment_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from medseg.batch.jobs import Job
+    from medseg.batch.options import BatchOptions
+    from medseg.inference import Segmenter
+    from medseg.model import Model
+    from medseg.progress import Progress
+
+_log = logging.getLogger(__name__)
+
+REPORT = "report.html"
+_MANIFEST_SECONDS = 5.0  # between two writings while cases are left: the journal holds what is newer
+_PATH, _MODEL = "numeric_path", "model"
+
+
+def run_batch(
+    load: Callable[[NumericPath | None], Segmenter],
+    inputs: Sequence[Path],
+    *,
+    out: Path,
+    options: BatchOptions,
+    progress: Progress = ignore,
+) -> Manifest:
+    """Segment everything under the inputs, sequentially, and leave an output folder with a manifest.
+
+    A case that cannot be used is refused, one that goes wrong has failed; neither stops the others. Where `progress`
+    raises `Cancelled`, or the person presses Ctrl-C, manifest and journal stay valid and the interruption goes on to
+    the caller; `BatchOptions.resume` then does what is left.
+
+    Parameters
+    ----------
+    load : callable
+        Returns the segmenter. It is given the numeric path an earlier run on `out` decided on, which it must keep, or
+        None.
+    inputs : sequence of Path
+        Files, DICOM series, or folders of anything.
+    out : Path
+        The output folder (docs/architecture.md, section 6).
+    options : BatchOptions
+        What to write, and how to treat an earlier run.
+    progress : Progress
+        Told stage ``case`` before each case, and the stages of the case.
+
+    Returns
+    -------
+    Manifest
+        As it was written to ``manifest.json``.
+
+    Raises
+    ------
+    InputError
+        Where an input is not there.
+    ModelError
+        Where the model cannot be loaded.
+    OutputError
+        Where `out` holds something and neither resume nor overwrite was asked for, or cannot be written.
+    """
+    _require_startable(out, options)
+    segmenter = load(_decided_path(out) if options.resume else None)
+    if segmenter.model is None:
+        raise ModelError("the segmenter was not loaded from a model folder", expected="a model with a card")
+    target = Target(segmenter.plan.channels, segmenter.model.card.modalities)
+    jobs = find_jobs(inputs, target, out=out, options=options, progress=progress)
+    _prepare(out, options)
+    with Journal(out) as journal:
+        journal.note(_PATH, segmenter.path.to_json())
+        journal.note(_MODEL, segmenter.model.sha256)
+        return _Run(segmenter, segmenter.model, out, options=options, journal=journal, progress=progress).through(jobs)
+
+
+class _Run:
+    """One pass over the jobs."""
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        model: Model,
+        out: Path,
+        *,
+        options: BatchOptions,
+        journal: Journal,
+        progress: Progress,
+    ) -> None:
+        self._segmenter, self._model, self._out = segmenter, model, out
+        self._options, self._journal, self._progress = options, journal, progress
+        self._target = Target(segmenter.plan.channels, model.card.modalities)
+        about = {"name": model.card.name, "version": model.card.version, "sha256": model.sha256}
+        self._manifest = Manifest(about, segmenter.path.to_json(), _now())
+        self._written = 0.0
+
+    def through(self, jobs: Sequence[Job]) -> Manifest:
+        """Bring every job to its end."""
+        records: list[CaseRecord] = []
+        total = sum(job.verdict != "ignored" for job in jobs)
+        done = 0
+        try:
+            for job in jobs:
+                if job.verdict != "ignored":
+                    self._progress(Step("case", done, total, job.id))
+                    done += 1
+                records.append(self._ended(job))
+                self._note(records)
+            self._progress(Step("case", total, total))
+        finally:  # an interruption leaves a true manifest too, without the time of its end
+            complete = len(records) == len(jobs)
+            self._manifest = self._manifest.with_cases(tuple(records), finished=_now() if complete else "")
+            self._manifest.write(self._out)
+            write_text(self._out / REPORT, segment_report(self._manifest.to_json(), self._pictures()))
+        return self._manifest
+
+    def _note(self, records: Sequence[CaseRecord]) -> None:
+        """Write the manifest now and then, so that a long batch can be watched."""
+        if time.monotonic() - self._written >= _MANIFEST_SECONDS:
+            self._manifest.with_cases(tuple(records)).write(self._out)
+            self._written = time.monotonic()
+
+    def _ended(self, job: Job) -> CaseRecord:
+        """Return how a job ended; the rim that keeps one case from stopping the others."""
+        blank = CaseRecord(job.id, "ignored", inputs=job.inputs, findings=tuple(f.to_json() for f in job.findings))
+        if job.verdict != "segment":
+            return replace(blank, status=job.verdict, reason=job.reason)
+        try:
+            return self._segmented(job, blank)
+        except MedsegError as error:
+            refused = isinstance(error, (InputError, GeometryError))
+            found = finding(error.code, error.found).to_json() if error.code in RULES else None
+            record = replace(blank, status="refused" if refused else "failed", reason=_sentence(error))
+            return record if found is None else replace(record, findings=(*blank.findings, found))
+        except MemoryError:
+            return replace(blank, status="failed", reason="There is not enough memory for this case.")
+        except Exception as error:  # noqa: BLE001 - the failure-isolation rim: one bad case never stops the rest
+            _log.debug("case %s", job.id, exc_info=error)
+            words = f"An unexpected {type(error).__name__} in medseg itself: please report it."
+            return replace(blank, status="failed", reason=words)
+
+    def _segmented(self, job: Job, blank: CaseRecord) -> CaseRecord:
+        """Return the record of a case that is finished, now or by an earlier run."""
+        content = job.content_sha256()
+        kept = self._kept(job, content)
+        if kept is not None:
+            return kept
+        started = time.perf_counter()
+        volume = job.read(self._target, progress=self._progress)
+        seconds = {"read": time.perf_counter() - started}
+        result = self._segmenter.segment(volume, progress=self._progress)
+        started = time.perf_counter()
+        finished = Finished(job, volume, result, self._model)
+        written = write_case(finished, self._out, formats=self._options.formats)
+        seconds |= result.seconds | {"write": time.perf_counter() - started}
+        record = replace(
+            blank,
+            status="done",
+            outputs=written.outputs,
+            labels=label_rows(result.segmentation),
+            findings=(*blank.findings, *(f.to_json() for f in written.findings)),
+            confidence=result.confidence,
+            flags=result.flags,
+            seconds=seconds,
+            peak_ram_mb=result.peak_ram_mb,
+            hashes={"input": content, **written.hashes},
+        )
+        asked = self._options.fingerprint
+        self._journal.record(Entry(job.id, "done", content, self._model.sha256, asked, record.to_json()))
+        return record
+
+    def _kept(self, job: Job, content: str) -> CaseRecord | None:
+        """Return the record of a case finished by an earlier run from the same input and model, outputs whole."""
+        entry = self._journal.entry(job.id)
+        wanted = (content, self._model.sha256, self._options.fingerprint)
+        if entry is None or (entry.input_sha256, entry.model_sha256, entry.asked) != wanted:
+            return None
+        record = CaseRecord.from_json(entry.record)
+        if not is_intact(self._out, record.outputs, hashes=record.hashes):
+            return None
+        return replace(record, status="skipped", reason="Finished by an earlier run.", inputs=job.inputs)
+
+    def _pictures(self) -> dict[str, bytes]:
+        paths = {case.id: case.outputs["png"] for case in self._manifest.cases if "png" in case.outputs}
+        return {case_id: (self._out / path).read_bytes() for case_id, path in paths.items()}
+
+
+def _require_startable(out: Path, options: BatchOptions) -> None:
+    """Refuse an output folder that holds what this run may not touch."""
+    if out.exists() and not out.is_dir():
+        raise OutputError("there is a file of this name", expected="a folder", where=str(out))
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not (options.resume or options.overwrite):
+        raise OutputError(
+            "the output folder is not empty",
+            where=str(out),
+            remedy="Pass --resume to do what is left, --overwrite to start again, or name another folder",
+        )
+    if not (out / journals.NAME).is_file():
+        raise OutputError("the folder holds something medseg segment did not write", where=str(out))
+
+
+def _decided_path(out: Path) -> NumericPath | None:
+    """Return the numeric path an earlier run decided on."""
+    if not (out / journals.NAME).is_file():
+        return None
+    with Journal(out) as journal:
+        fact = journal.fact(_PATH)
+    return None if fact is None else NumericPath(**fact)
+
+
+def _prepare(out: Path, options: BatchOptions) -> None:
+    """Make the output folder; take away what a crash left, and with `overwrite` an earlier run's results."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for partial in out.glob(".*.partial"):
+            shutil.rmtree(partial)
+        if options.overwrite and (out / journals.NAME).is_file():
+            _clear(out)
+    except OSError as error:
+        raise OutputError(f"the folder cannot be used ({error.strerror})", where=str(out)) from error
+
+
+def _clear(out: Path) -> None:
+    """Remove what earlier runs wrote: files by their names, case folders by holding nothing but outputs."""
+    ours = {form.file for form in FORMATS.values()}
+    for folder in out.iterdir():
+        if folder.is_dir() and not folder.is_symlink() and all(path.name in ours for path in folder.iterdir()):
+            shutil.rmtree(folder)
+    for name in (MANIFEST, REPORT, journals.NAME, f"{journals.NAME}-wal", f"{journals.NAME}-shm"):
+        (out / name).unlink(missing_ok=True)
+
+
+def _sentence(error: MedsegError) -> str:
+    """Return an error's words; of a path in it, the last part only: folders above may be named after people."""
+    where = Path(error.where).name if error.where else ""
+    text = str(type(error)(error.found, expected=error.expected, where=where, remedy=error.remedy))
+    return text[:1].upper() + text[1:] if not where else text
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
