@@ -132,12 +132,13 @@ def _geometry(reader: sitk.ImageFileReader) -> Geometry:
     dimensions = reader.GetDimension()
     if dimensions not in (2, _MAX_DIMENSIONS):
         raise InputError(f"the image has {dimensions} dimensions", expected="2 or 3, and channels")
-    affine = np.eye(4)
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1.0
     steps = np.reshape(reader.GetDirection(), (dimensions, dimensions)) * np.array(reader.GetSpacing())
     missing = _MAX_DIMENSIONS - dimensions
     affine[:dimensions, missing:3] = steps[:, ::-1]
     if missing:  # a picture: one slice, 1 mm thick, towards superior
-        affine[:3, 0] = [0.0, 0.0, 1.0]
+        affine[2, 0] = 1.0
     affine[:dimensions, 3] = reader.GetOrigin()
     sides: list[int] = [1] * missing + list(reader.GetSize())[::-1]
     return Geometry((sides[0], sides[1], sides[2]), affine)

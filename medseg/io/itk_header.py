@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.errors import InputError
-from medseg.io.stream import MAX_DEFLATE_RATIO
+from medseg.io.stream import MAX_DEFLATE_RATIO, check_unpacked_length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,8 @@ _META_END = re.compile(rb"^[ \t]*ElementDataFile[ \t]*[=:][^\n]*(\n|\Z)", re.IGN
 _PATIENT_SPACES = re.compile(
     r"(right|left)-(anterior|posterior)-(superior|inferior)(-time)?|[rl][ap][si]t?", re.IGNORECASE
 )
+_META_MATRICES = ("transformmatrix", "rotation", "orientation")
+_META_PLACES = ("offset", "position", "origin", "elementspacing", "dimsize", *_META_MATRICES)
 _TRUE = ("true", "1")
 
 
@@ -37,7 +40,7 @@ class ItkHeader:
     is_raw : bool
         Whether they are stored as they are.
     is_compressed : bool
-        Whether they are deflated; otherwise raw or text.
+        Whether they are deflated; otherwise raw or text. NRRD uses gzip to the file's end, MetaImage zlib.
     is_placed : bool
         Whether the header says where the voxels lie in the patient.
     """
@@ -63,6 +66,8 @@ class ItkHeader:
                 where=str(path),
                 remedy="The file is not complete: copy or export it again",
             )
+        if self.is_compressed and path.suffix.lower() == ".nrrd":
+            check_unpacked_length(path, n_bytes, gzip_from=self.offset)
 
 
 def read_header(path: Path) -> ItkHeader:
@@ -108,6 +113,7 @@ def _meta(block: bytes, path: Path) -> ItkHeader:
     if end is None:
         raise InputError("the file does not begin like MetaImage: it names no ElementDataFile", where=str(path))
     fields = _fields(block[: end.end()], "=")
+    _refuse_bad_numbers(fields, path)
     name = fields.get("elementdatafile", "")
     data_file, offset = (path, end.end()) if name.upper() == "LOCAL" else (_beside(path, name), 0)
     is_compressed = fields.get("compresseddata", "").lower() in _TRUE
@@ -121,8 +127,27 @@ def _meta(block: bytes, path: Path) -> ItkHeader:
         int(compressed_bytes) if is_compressed and compressed_bytes.isascii() and compressed_bytes.isdigit() else None,
         is_raw=not (is_compressed or is_text),
         is_compressed=is_compressed,
-        is_placed=bool({"transformmatrix", "orientation", "rotation"} & set(fields)),
+        is_placed=bool(set(_META_MATRICES) & set(fields)),
     )
+
+
+def _refuse_bad_numbers(fields: Mapping[str, str], path: Path) -> None:
+    """Refuse positions that MetaIO would read as 0 without a word: too few numbers, or not finite ones."""
+    dimensions = fields.get("ndims", "")
+    if not (dimensions.isascii() and dimensions.isdigit()):
+        raise InputError(f"NDims is {dimensions!r}", expected="a number", where=str(path))
+    for name in _META_PLACES:
+        words = fields.get(name, "").split()
+        wanted = int(dimensions) ** (2 if name in _META_MATRICES else 1)
+        if words and (len(words) != wanted or not all(_is_finite(word) for word in words)):
+            raise InputError(f"{name} is {' '.join(words)!r}", expected=f"{wanted} finite numbers", where=str(path))
+
+
+def _is_finite(word: str) -> bool:
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return False
 
 
 def _beside(path: Path, name: str) -> Path:

@@ -36,11 +36,24 @@ def is_gzip(path: Path) -> bool:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a plain or gzip file for reading; faults of either become an `InputError` that names the file."""
+def opened(path: Path, *, gzip_from: int = 0) -> Iterator[BinaryIO]:
+    """Open a plain or gzip file for reading; faults of either become an `InputError` that names the file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    gzip_from : int
+        Where in the file gzip begins, when not at its start; the stream begins there.
+    """
     try:
-        with cast("BinaryIO", igzip.open(path, "rb") if is_gzip(path) else path.open("rb")) as stream:
-            yield stream
+        with path.open("rb") as file:
+            file.seek(gzip_from)
+            if not gzip_from and not is_gzip(path):
+                yield file
+                return
+            with cast("BinaryIO", igzip.open(file, "rb")) as stream:
+                yield stream
     except FileNotFoundError as error:
         raise InputError("there is no such file", where=str(path)) from error
     except EOFError as error:
@@ -60,13 +73,13 @@ def compressed_writer(path: Path) -> Iterator[BinaryIO]:
         yield stream
 
 
-def check_capacity(path: Path, n_bytes: int) -> None:
+def check_capacity(path: Path, n_bytes: int, *, is_deflated: bool | None = None) -> None:
     """Refuse a file that is too small for the `n_bytes` its header promises, before any of it is unpacked.
 
     A plain file's size is exact; a gzip file is held against `MAX_DEFLATE_RATIO`.
     """
     size = path.stat().st_size
-    if is_gzip(path):
+    if is_gzip(path) if is_deflated is None else is_deflated:
         if n_bytes > size * MAX_DEFLATE_RATIO:
             raise InputError(
                 f"the header promises {n_bytes} bytes, more than {size} compressed ones can hold", **_whole(path)
@@ -75,19 +88,19 @@ def check_capacity(path: Path, n_bytes: int) -> None:
         raise InputError(f"the file has {size} bytes", expected=f"{n_bytes}, as its header says", **_whole(path))
 
 
-def check_unpacked_length(path: Path, n_bytes: int) -> None:
+def check_unpacked_length(path: Path, n_bytes: int, *, gzip_from: int = 0) -> None:
     """Refuse a file whose length is not the `n_bytes` its header promises, give or take padding.
 
     For gzip the trailer tells the length (RFC 1952, modulo 2^32); where it disagrees, as it does in files of several
-    members, the stream is counted.
+    members, the stream is counted. With `gzip_from`, what is counted begins there.
     """
-    check_capacity(path, n_bytes)
-    if not is_gzip(path):
+    check_capacity(path, n_bytes, is_deflated=True if gzip_from else None)
+    if not gzip_from and not is_gzip(path):
         _refuse_surplus(path, path.stat().st_size - n_bytes)
         return
     if _trailer_length(path) == n_bytes % 2**32:
         return
-    with opened(path) as stream:
+    with opened(path, gzip_from=gzip_from) as stream:
         skip(stream, n_bytes, path=path)
         finish(stream, path=path)
 

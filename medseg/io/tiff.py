@@ -42,7 +42,7 @@ _MAX_RATIO = (
 _STACK_AXES, _CHANNEL_AXES = "ZQITR", "CS"
 _OUR_CODECS = ("NONE", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA")
 _TYPES = ("uint8", "uint16", "float32")  # what ImageJ's TIFF can hold
-_BAD_NUMBERS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError)
+_BAD_NUMBERS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, NotImplementedError)
 _FAULTS = (*_BAD_NUMBERS, OSError, struct.error, zlib.error, lzma.LZMAError)
 
 

@@ -75,7 +75,7 @@ def resample(
     >>> scan = Volume(np.arange(8, dtype=np.int16).reshape(1, 2, 2, 2), Geometry((2, 2, 2), np.eye(4)))
     >>> flipped = resample(scan, onto=scan.geometry.reoriented("RAI"))
     >>> flipped.array.ravel().tolist(), flipped.array.dtype
-    ([7, 3, 5, 1, 6, 2, 4, 0], dtype('int16'))
+    ([7, 6, 5, 4, 3, 2, 1, 0], dtype('int16'))
     >>> finer = resample(scan, onto=scan.geometry.with_spacing((0.5, 1, 1)))
     >>> finer.array[0, :, 0, 0].tolist()
     [0.0, 1.0, 3.0, 4.0]
