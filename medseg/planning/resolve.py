@@ -47,6 +47,8 @@ def resolve(recipe: Recipe, fingerprint: Fingerprint, *, resources: Resources) -
     axis = _given_slice_axis(recipe, axis)
     sizes = _sizes(recipe, fingerprint, resources, spacing=spacing, axis=axis)
     mirror = rules.mirror_axes(recipe, fingerprint, without=axis)
+    if resources.device == "cpu" and recipe.network.dimensions == 3:
+        mirror = ()  # bodies lie one way on the working grid; a short run has no time to learn the others too
     return Plan(
         channels=names,
         labels=fingerprint.labels,

@@ -60,7 +60,7 @@ def test_small_volumes_on_a_cpu() -> None:
     assert plan.train.patch_size == (40, 56, 40)
     assert plan.train.batch_size == 2
     assert plan.network.features == (16, 32, 64, 128)
-    assert not plan.network.deep_supervision
+    assert plan.network.deep_supervision
     assert isinstance(plan.train.optimizer, AdamW)
     assert plan.preprocess.normalisation == (ZScore(),)
 
@@ -135,11 +135,16 @@ def test_less_memory_makes_smaller_patches_and_less_still_is_refused() -> None:
 
 def test_labels_with_sides_are_never_mirrored_left_to_right() -> None:
     sided = fingerprint(((64, 64, 64), (1, 1, 1)), labels=("kidney_left", "kidney_right"))
-    plan = resolve(recipe(), sided, resources=CPU)
+    plan = resolve(recipe(), sided, resources=GPU)
     assert plan.train.augment.mirror_axes == plan.infer.mirror_axes == ("Z", "Y")
-    stored = resolve(recipe("unet3d", "preprocess.orientation=stored"), sided, resources=CPU)
+    stored = resolve(recipe("unet3d", "preprocess.orientation=stored"), sided, resources=GPU)
     assert stored.train.augment.mirror_axes == ()
-    assert resolve(recipe(), HIPPOCAMPUS, resources=CPU).train.augment.mirror_axes == ("Z", "Y", "X")
+    assert resolve(recipe(), HIPPOCAMPUS, resources=GPU).train.augment.mirror_axes == ("Z", "Y", "X")
+
+
+def test_volumes_are_not_mirrored_in_the_short_runs_of_a_cpu() -> None:
+    plan = resolve(recipe(), HIPPOCAMPUS, resources=CPU)
+    assert plan.train.augment.mirror_axes == plan.infer.mirror_axes == ()
 
 
 def test_slices_of_pictures() -> None:
@@ -182,7 +187,7 @@ def test_what_a_recipe_states_is_kept() -> None:
         "preprocess.normalisation=[rescale]",
         "network.width=24",
         "network.depth=3",
-        "network.deep_supervision=true",
+        "network.deep_supervision=false",
         "train.patch_size=[16, 24, 16]",
         "train.batch_size=5",
         "train.epochs=7",
@@ -195,7 +200,7 @@ def test_what_a_recipe_states_is_kept() -> None:
     assert plan.preprocess.spacing_mm == (2.0, 2.0, 2.0)
     assert plan.preprocess.normalisation == (Rescale(),)
     assert plan.network.features == (24, 48, 96)
-    assert plan.network.deep_supervision
+    assert not plan.network.deep_supervision
     train = plan.train
     assert (train.patch_size, train.batch_size, train.epochs, train.steps_per_epoch) == ((16, 24, 16), 5, 7, 3)
     assert (train.ema_decay, plan.infer.largest_component, plan.infer.mirror_axes) == (0.5, (1,), ("Z",))
