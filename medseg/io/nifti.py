@@ -128,7 +128,7 @@ def write(array_czyx: NDArray[Any], geometry: Geometry, path: Path) -> None:
     """Write voxels and grid; compressed where the name ends in ``.gz``.
 
     The grid is written as sform (code 1) and, where that can hold it, as the equal qform. A qform cannot hold a sheared
-    grid, and its rounded quaternion is off by up to 0.02 degrees near half turns: there it is marked unused.
+    grid, and its rounded quaternion is off by hundredths of a degree near half turns: there it is marked unused.
 
     Raises
     ------

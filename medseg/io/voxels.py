@@ -21,7 +21,8 @@ _INTEGER_TYPES = tuple(np.dtype(name) for name in ("uint8", "int16", "uint16", "
 def rescaled(array: NDArray[Any], *, slope: float, intercept: float) -> NDArray[Any]:
     """Return ``slope * array + intercept``: whole numbers where all three are whole, else float32.
 
-    Whole results keep the array's type where they fit, else take the first they fit into of uint8, int16, uint16, int32.
+    Whole results keep the array's type where they fit, else take the first of uint8, int16, uint16, int32 that
+    holds them.
 
     Examples
     --------
