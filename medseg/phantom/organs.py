@@ -237,14 +237,14 @@ def _kidney_parts(sketch: Sketch, kidney: Shape, side: int, label: int) -> list[
     """Return fat around the kidney, the kidney, and its sinus: fat and pelvis, which are not kidney."""
     x, y, z = (0.5 * (np.array(kidney.low) + np.array(kidney.high))).tolist()
     hu = sketch.hu.kidney
-    sinus = sketch.organ((x - side * 14, y - 7, z), (16, 9, 22), (0, side * 12, side * -28))
+    sinus = sketch.organ((x - side * 15, y - 7, z), (14, 8, 19), (0, side * 12, side * -28))
     medulla = grown(kidney, -7)
     return [
         Part(common(grown(kidney, 5), grown(sketch.build.cavity, -1)), -104.0, 0),
         Part(kidney, hu, label),
         Part(medulla, hu - 0.10 * max(hu - 33, 0)),
         Part(sinus, -62.0, 0),
-        Part(tube([(x - side * 6, y - 4, z), (x - side * 34, y - 8, z + 6)], (4.5, 3.5)), sketch.hu.vein, 0),
+        Part(tube([(x - side * 6, y - 4, z), (x - side * 34, y - 8, z + 6)], (4.5, 3.5)), sketch.hu.vein),
     ]
 
 
