@@ -51,7 +51,7 @@ def inspect_folder(path: Path, *, deep: bool = False, progress: Progress = ignor
     if not path.exists():
         raise InputError("there is no such file or folder", where=str(path))
     root = path if path.is_dir() else path.parent
-    files = list(_walk(path)) if path.is_dir() else [path]
+    files = sorted(_walk(path)) if path.is_dir() else [path]
     items = _items(files, root, progress)
     if deep:
         from medseg.io.dicom.deep import decoded
@@ -77,7 +77,7 @@ def inspect_files(files: Sequence[Path]) -> Inventory:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield every file under `folder`, by name; a folder reached by two ways once; an unreadable folder as itself."""
+    """Yield every file under `folder`; a folder reached by two ways once; an unreadable folder as itself."""
     seen: set[str] = set()
     waiting = [folder]
     while waiting:
