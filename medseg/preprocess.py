@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from einops import rearrange
+from torch.nn import functional as F
 
 from medseg.errors import InputError, ModelError
 from medseg.resample import resample
@@ -35,8 +37,7 @@ if TYPE_CHECKING:
 IMAGE_ORDER: Literal[3] = 3  # cubic, as nnU-Net; along the axes of a grid it costs little more than linear
 MAX_WORKING_VOXELS = 4_000_000_000  # a scan beyond this has a header in other units
 _SLAB_VOXELS = 2_000_000
-_GATHERED = 8_000_000  # scores taken from memory at once
-_CORNERS = tuple(itertools.product((0, 1), repeat=3))
+_GATHERED = 4_000_000  # scores taken from memory at once
 
 
 def working_grid(geometry: Geometry, plan: Plan) -> Geometry:
@@ -149,18 +150,21 @@ def restore_logits(logits: Volume, onto: Geometry) -> Volume:
 
 
 def _winners(scores_kzyx: NDArray[Any]) -> NDArray[Any]:
-    """Return the class with the largest score at each voxel."""
+    """Return the class with the largest score at each voxel, the lowest of equals."""
     kind = np.uint8 if len(scores_kzyx) <= 256 else np.uint16
-    winners = np.empty(scores_kzyx.shape[1:], dtype=kind)
-    for z, plane in enumerate(winners):
-        plane[...] = torch.from_numpy(_readable(scores_kzyx[:, z])).argmax(dim=0).numpy()
+    winners = np.zeros(scores_kzyx.shape[1:], dtype=kind)
+    for z, winner in enumerate(winners):  # plane by plane, so that all stays in the processor's cache
+        highest = scores_kzyx[0, z].copy()
+        for k in range(1, len(scores_kzyx)):
+            score = scores_kzyx[k, z]
+            winner[score > highest] = k
+            np.maximum(highest, score, out=highest)
     return winners
 
 
 def _between_voxels(scores_kzyx: NDArray[Any], winners: NDArray[Any], lattice: Lattice) -> NDArray[Any]:
     """Return the winning class at the lattice's positions."""
-    flat = torch.from_numpy(_readable(scores_kzyx)).reshape(len(scores_kzyx), -1)
-    is_uniform = _uniform_cells(winners)
+    is_mixed = _mixed_cells(winners)
     out = np.empty(lattice.shape, dtype=winners.dtype)
     depth = max(1, _SLAB_VOXELS // (lattice.shape[1] * lattice.shape[2]))
     for start in range(0, lattice.shape[0], depth):
@@ -169,51 +173,69 @@ def _between_voxels(scores_kzyx: NDArray[Any], winners: NDArray[Any], lattice: L
         clipped = [np.clip(p, 0, n - 1) for p, n in zip(positions, winners.shape, strict=True)]
         lower = [np.floor(p).astype(np.intp) for p in clipped]
         slab[...] = winners[lower[0], lower[1], lower[2]]
-        mixed = np.nonzero(np.broadcast_to(~is_uniform[lower[0], lower[1], lower[2]], slab.shape))
-        at = [np.broadcast_to(p, slab.shape)[mixed] for p in clipped]
-        slab[mixed] = _strongest(flat, at, winners.shape).astype(out.dtype)
+        mixed = np.nonzero(np.broadcast_to(is_mixed[lower[0], lower[1], lower[2]], slab.shape))
+        if mixed[0].size:
+            at = [np.broadcast_to(p, slab.shape)[mixed] for p in clipped]
+            slab[mixed] = _strongest(scores_kzyx, at)
         slab[~np.broadcast_to(inside_faces(positions, winners.shape), slab.shape)] = 0
     return out
 
 
-def _uniform_cells(winners: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell for every voxel whether it and its seven neighbours towards higher index have one winner."""
+def _mixed_cells(winners: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell for every voxel whether it and its seven neighbours towards higher index have several winners."""
     low, high = winners, winners
     for axis, count in enumerate(winners.shape):
         neighbour = np.minimum(np.arange(count) + 1, count - 1)  # the last voxel is its own
         low = np.minimum(low, low.take(neighbour, axis=axis))
         high = np.maximum(high, high.take(neighbour, axis=axis))
-    return np.asarray(low == high)
+    return np.asarray(low != high)
 
 
-def _strongest(flat: Tensor, positions: Sequence[NDArray[np.float64]], shape: Sequence[int]) -> NDArray[np.int64]:
+def _strongest(scores_kzyx: NDArray[Any], positions: Sequence[NDArray[np.float64]]) -> NDArray[np.int64]:
     """Return the class with the largest interpolated score at positions inside the grid.
+
+    The block of scores around all positions is turned so that the scores of a voxel lie side by side: a corner is then
+    one place in memory, whatever the number of classes.
 
     Parameters
     ----------
-    flat : (K, Z * Y * X) Tensor
+    scores_kzyx : (K, Z, Y, X)
         Scores of all classes.
     positions : three arrays (M,)
         Index along z, y and x.
-    shape : three int
-        Z, Y, X.
     """
+    first = [int(p.min()) for p in positions]
+    last = [min(int(p.max()) + 1, n - 1) for p, n in zip(positions, scores_kzyx.shape[1:], strict=True)]
+    block = scores_kzyx[(slice(None), *(slice(a, b + 1) for a, b in zip(first, last, strict=True)))]
+    table = np.ascontiguousarray(rearrange(block, "k z y x -> z y x k"), dtype=np.float32)
+    rows = torch.from_numpy(table).reshape(-1, len(scores_kzyx))
     found = np.empty(len(positions[0]), dtype=np.int64)
-    chunk = max(1, _GATHERED // len(flat))
+    chunk = max(1, _GATHERED // len(scores_kzyx))
     for start in range(0, len(found), chunk):
-        part = slice(start, start + chunk)
-        lower = [np.floor(p[part]).astype(np.int64) for p in positions]
-        fraction = [p[part] - i for p, i in zip(positions, lower, strict=True)]
-        total = torch.zeros(len(flat), len(lower[0]))
-        for corner in _CORNERS:
-            place, weight = np.zeros_like(lower[0]), np.ones(len(lower[0]))
-            for side, i, f, n in zip(corner, lower, fraction, shape, strict=True):
-                place = place * n + np.minimum(i + side, n - 1)
-                weight = weight * (f if side else 1.0 - f)
-            taken = flat.index_select(1, torch.from_numpy(place)).float()
-            total.addcmul_(taken, torch.from_numpy(weight.astype(np.float32)))
-        found[part] = total.argmax(dim=0).numpy()
+        inner = [p[start : start + chunk] - a for p, a in zip(positions, first, strict=True)]
+        places, weights = _corners(inner, table.shape[:3])
+        total = F.embedding_bag(places, rows, per_sample_weights=weights, mode="sum")
+        found[start : start + chunk] = total.argmax(dim=1).numpy()
     return found
+
+
+def _corners(positions: Sequence[NDArray[np.float64]], shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return for each of M positions the flat index (M, 8) of the voxels around it, and their weights (M, 8)."""
+    strides = (shape[1] * shape[2], shape[2], 1)
+    steps, shares = [], []
+    for p, n, stride in zip(positions, shape, strides, strict=True):
+        lower = p.astype(np.int64)
+        fraction = (p - lower).astype(np.float32)
+        steps.append((lower * stride, np.minimum(lower + 1, n - 1) * stride))
+        shares.append((1 - fraction, fraction))
+    places = np.empty((8, len(positions[0])), dtype=np.int64)
+    weights = np.empty((8, len(positions[0])), dtype=np.float32)
+    for row, (z, y, x) in enumerate(itertools.product((0, 1), repeat=3)):
+        np.add(steps[0][z], steps[1][y], out=places[row])
+        places[row] += steps[2][x]
+        np.multiply(shares[0][z], shares[1][y], out=weights[row])
+        weights[row] *= shares[2][x]
+    return torch.from_numpy(places).t().contiguous(), torch.from_numpy(weights).t().contiguous()
 
 
 def _readable(array: NDArray[Any]) -> NDArray[Any]:
