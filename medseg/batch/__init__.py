@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from medseg.batch.engine import run_batch
+from medseg.batch.engine import run_batch, run_cases
 from medseg.batch.manifest import CaseRecord, Manifest
 from medseg.batch.options import BatchOptions
 from medseg.batch.outputs import FORMATS
 
-__all__ = ["FORMATS", "BatchOptions", "CaseRecord", "Manifest", "run_batch"]
+__all__ = ["FORMATS", "BatchOptions", "CaseRecord", "Manifest", "run_batch", "run_cases"]

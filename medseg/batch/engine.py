@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.batch import journal as journals
-from medseg.batch.jobs import Target, find_jobs
+from medseg.batch.jobs import Target, find_jobs, job_of
 from medseg.batch.journal import Entry, Journal
 from medseg.batch.manifest import NAME as MANIFEST
 from medseg.batch.manifest import CaseRecord, Manifest
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from medseg.batch.jobs import Job
     from medseg.batch.options import BatchOptions
+    from medseg.case import Case
     from medseg.inference import Segmenter
     from medseg.model import Model
     from medseg.progress import Progress
@@ -83,15 +84,47 @@ def run_batch(
     """
     _require_startable(out, options)
     segmenter = load(_decided_path(out) if options.resume else None)
-    if segmenter.model is None:
-        raise ModelError("the segmenter was not loaded from a model folder", expected="a model with a card")
-    target = Target(segmenter.plan.channels, segmenter.model.card.modalities)
-    jobs = find_jobs(inputs, target, out=out, options=options, progress=progress)
+    jobs = find_jobs(inputs, _target(segmenter), out=out, options=options, progress=progress)
+    return _run(segmenter, jobs, out, options=options, progress=progress)
+
+
+def run_cases(
+    segmenter: Segmenter, cases: Sequence[Case], *, out: Path, options: BatchOptions, progress: Progress = ignore
+) -> Manifest:
+    """Segment the cases of a data set into an output folder, each under its own id; otherwise as `run_batch`.
+
+    Raises
+    ------
+    ModelError
+        Where the segmenter has no model folder.
+    OutputError
+        Where `out` holds something and neither resume nor overwrite was asked for, or cannot be written.
+    """
+    _require_startable(out, options)
+    target = _target(segmenter)
+    jobs = [job_of(case, target, options=options) for case in cases]
+    return _run(segmenter, jobs, out, options=options, progress=progress)
+
+
+def _run(
+    segmenter: Segmenter, jobs: Sequence[Job], out: Path, *, options: BatchOptions, progress: Progress
+) -> Manifest:
+    model = _model(segmenter)
     _prepare(out, options)
     with Journal(out) as journal:
         journal.note(_PATH, segmenter.path.to_json())
-        journal.note(_MODEL, segmenter.model.sha256)
-        return _Run(segmenter, segmenter.model, out, options=options, journal=journal, progress=progress).through(jobs)
+        journal.note(_MODEL, model.sha256)
+        return _Run(segmenter, model, out, options=options, journal=journal, progress=progress).through(jobs)
+
+
+def _model(segmenter: Segmenter) -> Model:
+    if segmenter.model is None:
+        raise ModelError("the segmenter was not loaded from a model folder", expected="a model with a card")
+    return segmenter.model
+
+
+def _target(segmenter: Segmenter) -> Target:
+    return Target(segmenter.plan.channels, _model(segmenter).card.modalities)
 
 
 class _Run:
@@ -109,7 +142,7 @@ class _Run:
     ) -> None:
         self._segmenter, self._model, self._out = segmenter, model, out
         self._options, self._journal, self._progress = options, journal, progress
-        self._target = Target(segmenter.plan.channels, model.card.modalities)
+        self._target = _target(segmenter)
         about = {"name": model.card.name, "version": model.card.version, "sha256": model.sha256}
         self._manifest = Manifest(about, segmenter.path.to_json(), _now())
         self._written = 0.0

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from medseg.batch.options import BatchOptions
+    from medseg.case import Case
     from medseg.io.dicom import Item, SourceSeries
     from medseg.progress import Progress
 
@@ -98,11 +99,21 @@ class Job:
         return replace(volume, channels=target.channels)
 
     def content_sha256(self) -> str:
-        """Return one hash over the content of all files, in order; names do not count."""
+        """Return one hash over the content of all files, in order; names do not count.
+
+        Raises
+        ------
+        InputError
+            Where a file is gone or may not be read.
+        """
         whole = hashlib.sha256()
         for path in self.files:
-            with path.open("rb") as file:
-                whole.update(hashlib.file_digest(file, "sha256").digest())
+            try:
+                with path.open("rb") as file:
+                    whole.update(hashlib.file_digest(file, "sha256").digest())
+            except OSError as error:
+                reason = error.strerror or type(error).__name__
+                raise InputError(f"the file cannot be read ({reason})", where=path.name, code="unreadable") from error
         return whole.hexdigest()
 
 
@@ -125,6 +136,18 @@ def find_jobs(
         else:
             jobs.extend(_one(item, target, options) for item in members)
     return _unique(jobs)
+
+
+def job_of(case: Case, target: Target, *, options: BatchOptions) -> Job:
+    """Return the job of a data set's case, under the case's own id."""
+    if not any(path.is_dir() for path in case.images):
+        return Job(case.id, tuple(path.name for path in case.images), case.images, "segment")
+    found = find_jobs(case.images, target, out=case.images[0] / "out", options=options)
+    series = [job for job in found if job.verdict == "segment"]
+    if len(series) == 1:
+        return replace(series[0], id=case.id)
+    reason = f"The case's folders hold {len(series)} series that can be segmented, not one."
+    return Job(case.id, (), (), "refused", reason=reason)
 
 
 def _items(inputs: Sequence[Path], out: Path, progress: Progress) -> list[Item]:

@@ -120,6 +120,7 @@ class Segmenter:
         precision: str = "auto",
         mirrored: bool = False,
         path: NumericPath | None = None,
+        members: Sequence[int] | None = None,
     ) -> Segmenter:
         """Return the segmenter of a model folder, verified and with its weights in memory.
 
@@ -135,6 +136,8 @@ class Segmenter:
             See `Segmenter`.
         path : NumericPath, optional
             The whole choice, where it was made before; overrides `device` and `precision`.
+        members : sequence of int, optional
+            The folds to use; by default all of the model.
 
         Raises
         ------
@@ -144,7 +147,10 @@ class Segmenter:
         model = load_model(folder)
         chosen = path or resolve_path(device, precision, patch_voxels=int(np.prod(model.plan.train.patch_size)))
         layout = memory_format(model.plan.network.dimensions)
-        networks = [model.network(fold).to(device=chosen.device, dtype=chosen.dtype) for fold in model.weights]
+        networks = [
+            model.network(fold).to(device=chosen.device, dtype=chosen.dtype)
+            for fold in (model.weights if members is None else members)
+        ]
         for network in networks:
             network.to(memory_format=layout)  # type: ignore[call-overload]  # PyTorch has it but does not type it
         return cls(model.plan, networks, path=chosen, model=model, mirrored=mirrored)

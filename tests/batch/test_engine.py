@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from medseg.batch import BatchOptions, run_batch
+from medseg.batch import BatchOptions, run_batch, run_cases
 from medseg.batch import outputs as outputs_module
-from medseg.errors import InputError, OutputError
+from medseg.case import Case
+from medseg.errors import InputError, ModelError, OutputError
 from medseg.inference import NumericPath, Segmenter
 from medseg.io import read_segmentation, write_volume
 from medseg.io.dicom import read_seg, write_series
@@ -414,6 +415,51 @@ def test_a_series_without_its_uids_is_done_without_a_seg(
     assert case.status == "done", case.reason
     assert list(case.outputs) == ["nifti"]
     assert "format-not-applicable" in {f["code"] for f in case.findings}
+
+
+def test_the_cases_of_a_data_set_keep_their_ids(
+    three_scans: Path,
+    tmp_path: Path,
+    scan: Callable[..., Volume],
+    make_model: Callable[..., Path],
+    loading: Callable[..., Any],
+) -> None:
+    write_series(scan(5), tmp_path / "series", modality="MR")
+    write_series(scan(), tmp_path / "two" / "a", modality="MR", name="a")
+    write_series(scan(), tmp_path / "two" / "b", modality="MR", name="b")
+    cases = [
+        Case("first", (three_scans / "b.nii.gz",)),
+        Case("second", (tmp_path / "series",)),
+        Case("third", (tmp_path / "two",)),
+        Case("fourth", (three_scans / "nowhere.nii.gz",)),
+    ]
+    segmenter = loading(make_model())(None)
+    out = tmp_path / "out"
+    manifest = run_cases(segmenter, cases, out=out, options=BatchOptions())
+    assert {case.id: case.status for case in manifest.cases} == {
+        "first": "done",
+        "second": "done",
+        "third": "refused",
+        "fourth": "refused",
+    }
+    assert "2 series" in manifest.cases[2].reason
+    mask = read_segmentation(out / "second" / "segmentation.nii.gz")
+    np.testing.assert_array_equal(mask.array, scan(5).array[0] > 500)
+    assert run_cases(segmenter, cases[:2], out=out, options=BatchOptions(resume=True)).counts["skipped"] == 2
+
+
+def test_a_segmenter_without_a_folder_has_no_name_to_write_down(
+    three_scans: Path, tmp_path: Path, make_model: Callable[..., Path], bright: type
+) -> None:
+    plan = load_model(make_model()).plan
+    with pytest.raises(ModelError, match="not loaded from a model folder"):
+        run_batch(
+            lambda path: Segmenter(plan, [bright()], path=path or NumericPath()),
+            [three_scans],
+            out=tmp_path / "out",
+            options=BatchOptions(),
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_options_are_checked() -> None:

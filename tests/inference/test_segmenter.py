@@ -299,6 +299,21 @@ def test_mirroring_follows_the_plan_and_only_when_asked(model_folder: Path, cent
     assert np.abs(once - plain).max() > 1e-3
 
 
+def test_single_members_can_be_taken_from_an_ensemble(model_folder: Path, centred: Callable[..., Geometry]) -> None:
+    scan = noise_scan(centred((12, 16, 16), AXIAL * 1.5))
+
+    def logits(members: tuple[int, ...] | None) -> np.ndarray[Any, Any]:
+        segmenter = Segmenter.load(model_folder, device="cpu", precision="fp32", members=members)
+        probabilities = segmenter.probabilities(scan).array
+        return np.log(probabilities[1:]) - np.log(probabilities[:1])
+
+    first, second, both = logits((0,)), logits((1,)), logits(None)
+    assert np.abs(first - second).max() > 0.1
+    np.testing.assert_allclose(both, (first + second) / 2, atol=1e-3)
+    with pytest.raises(ModelError, match="no member 5"):
+        logits((5,))
+
+
 def test_a_path_decided_before_is_kept(model_folder: Path) -> None:
     path = NumericPath(precision="fp32", window_batch=3)
     assert Segmenter.load(model_folder, device="cpu", precision="bf16", path=path).path == path
