@@ -171,7 +171,8 @@ class Geometry:
         """Map LPS millimetres (x, y, z), shape (..., 3), to fractional indices (z, y, x), shape (..., 3)."""
         points = np.asarray(points_lps, dtype=np.float64)
         inverse = np.linalg.inv(self.affine)
-        return points @ inverse[:3, :3].T + inverse[:3, 3]
+        points_index: NDArray[np.float64] = points @ inverse[:3, :3].T + inverse[:3, 3]
+        return points_index
 
     def same_grid(self, other: Geometry, tol_mm: float = 1e-2) -> bool:
         """Tell whether both grids have the same shape and their eight corners agree within `tol_mm`.

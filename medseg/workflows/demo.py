@@ -116,7 +116,7 @@ def _write_unseen(folder: Path, truth: Path, progress: Progress) -> None:
     for count, seed in enumerate(UNSEEN_SEEDS, start=1):
         phantom: Phantom = torso_ct(seed)
         series = folder / f"study_{seed}"
-        write_series(phantom.volume, series, modality="CT", series_description="Torso phantom", seed=seed)
+        write_series(phantom.volume, series, modality="CT", name=f"torso-{seed}", description="Torso phantom")
         case_id = _only_id(folder, series)
         write_segmentation(phantom.segmentation, truth / f"{case_id}.nii.gz")
         done = len(TRAINING_SEEDS) + count
