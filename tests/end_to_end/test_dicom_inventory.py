@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pydicom.data
 import pytest
 
 from medseg.io.dicom import inspect_folder
@@ -126,6 +129,13 @@ def test_every_file_is_in_exactly_one_item(folder, test_data):
     assert all(item.findings for item in inventory.items if item.status != "ok")
 
 
+def test_every_file_that_comes_with_pydicom_is_in_exactly_one_item():
+    root = Path(pydicom.data.__file__).parent
+    inventory = inspect_folder(root, deep=True)
+    files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+    assert sorted(path for item in inventory.items for path in item.paths) == files
+
+
 def test_real_studies(test_data):
     series = [item for item in inspect_folder(test_data / "dicom").items if item.kind == "series"]
     found = {(item.modality, item.shape, item.status) for item in series}
@@ -142,6 +152,7 @@ def test_real_studies(test_data):
         ("PT", (47, 34, 37), "ok"),
     }
     assert len(series) == len(found)
+    assert not any(item.geometry.is_sheared for item in series)  # the oblique MR is stacked 0.07 degrees off its normal
     codes = {item.shape: {f.code for f in item.findings} for item in series}
     assert codes[20, 512, 512] == {"empty-uid"}
     assert codes[22, 512, 512] == {"oblique"}

@@ -58,8 +58,9 @@ def series_item(group: Group, root: Path, about: Sequence[Finding] = ()) -> Item
     return item if geometry is not None or is_mosaic else _with_usual_spacing(item, first, stacked)
 
 
-def image_item(header: Header, root: Path, group: Group) -> Item:
+def image_item(group: Group, root: Path) -> Item:
     """Return the item of a two-dimensional image (X-ray, mammography, ultrasound), in a group of its own."""
+    header = group.first
     found = [*group.findings, *_pixel_findings([header])]
     found.append(finding("two-dimensional", "a two-dimensional image, without a place in the patient"))
     if header.frames > 1:
@@ -173,8 +174,6 @@ def _no_geometry(first: Header) -> Finding:
 def _pixel_findings(headers: Sequence[Header]) -> list[Finding]:
     first = headers[0]
     found = []
-    if any(h.pixels is None for h in headers):
-        found.append(finding("no-pixel-data", "an image without its pixel data"))
     if first.is_colour:
         found.append(finding("colour", f"colour pixels ({first.photometric or 'several samples a pixel'})"))
     short = [h for h in headers if missing_bytes(h)]

@@ -64,6 +64,23 @@ def group(headers: Iterable[Header]) -> list[Group]:
     return [g for key, members in series.items() for g in _volumes_of(members, has_uid=bool(key[0]))]
 
 
+def singles(headers: Iterable[Header]) -> list[Group]:
+    """Put each two-dimensional image into a group of its own, with the copies of it.
+
+    Parameters
+    ----------
+    headers : iterable of Header
+        Images in a stable order.
+    """
+    kept, copies = _without_copies(list(headers))
+    groups = []
+    for header in kept:
+        g = Group([header], [copy for copy in copies if _is_copy(copy, header)])
+        g.findings.extend(_copied(g))
+        groups.append(g)
+    return groups
+
+
 def _volumes_of(members: list[Header], *, has_uid: bool) -> list[Group]:
     """Split one series into the volumes it may hold."""
     kept, copies = _without_copies(members)
@@ -85,15 +102,19 @@ def _volumes_of(members: list[Header], *, has_uid: bool) -> list[Group]:
 
 
 def _identity(g: Group, *, has_uid: bool) -> list[Finding]:
-    found = []
-    if g.copies:
-        words = f"{len(g.copies)} file{'s' * (len(g.copies) > 1)} hold an instance that is there already"
-        found.append(finding("duplicate-instance", words))
+    found = _copied(g)
     if not has_uid:
         found.append(finding("empty-uid", "no SeriesInstanceUID: files of one folder are taken as one series"))
     elif not all(h.sop_instance for h in g.headers) or len({h.sop_instance for h in g.headers}) < len(g.headers):
         found.append(finding("empty-uid", "slices without a SOPInstanceUID of their own"))
     return found
+
+
+def _copied(g: Group) -> list[Finding]:
+    if not g.copies:
+        return []
+    words = f"{len(g.copies)} further file{'s' * (len(g.copies) > 1)} with an instance that is there already"
+    return [finding("duplicate-instance", words)]
 
 
 def _without_copies(members: Sequence[Header]) -> tuple[list[Header], list[Header]]:

@@ -12,7 +12,7 @@ from medseg.errors import InputError
 from medseg.io.dicom.assembly import image_item, series_item
 from medseg.io.dicom.findings import Finding, finding
 from medseg.io.dicom.foreign import file_item, left_out
-from medseg.io.dicom.grouping import group
+from medseg.io.dicom.grouping import group, singles
 from medseg.io.dicom.headers import Header, looks_like_dicom, read_header
 from medseg.io.dicom.item import Inventory, Item, id_of_series, told_apart
 from medseg.io.dicom.objects import Kind, kind_of
@@ -110,7 +110,7 @@ def _items(files: Sequence[Path], root: Path, progress: Progress) -> tuple[Item,
                 items.append(left_out(file, root, header, kind="other" if header.effect == "ignored" else "unreadable"))
             progress(Step("inspect", done + 1, len(files)))
         items.extend(_series(headers.pop("series", []), root))
-        items.extend(_images(headers.pop("image", []), root))
+        items.extend(image_item(g, root) for g in singles(header for header, _ in headers.pop("image", [])))
         items.extend(_object(h, about, kind, root) for kind, found in headers.items() for h, about in found)
     order = {file.relative_to(root).as_posix(): n for n, file in enumerate(files)}
     items.sort(key=lambda item: min(order[path] for path in item.paths))
@@ -137,12 +137,6 @@ def _series(headers: Iterable[tuple[Header, tuple[Finding, ...]]], root: Path) -
     about = {header.path: found for header, found in headers}
     for members in group(header for header, _ in headers):
         yield series_item(members, root, about[members.first.path])
-
-
-def _images(headers: Iterable[tuple[Header, tuple[Finding, ...]]], root: Path) -> Iterator[Item]:
-    for members in group(header for header, _ in headers):
-        for header in members.headers:
-            yield image_item(header, root, members)
 
 
 def _object(header: Header, about: tuple[Finding, ...], kind: Kind, root: Path) -> Item:

@@ -42,6 +42,15 @@ def test_oblique_and_tilted_grids_come_back(
     assert_same_in_world(image, back)
 
 
+def test_a_tenth_of_a_degree_is_kept_but_is_no_shear(tmp_path, make_image):
+    image = make_image(tilt_deg=0.1, shape=(40, 6, 7))
+    write_series(image, tmp_path / "s")
+    back = read_series(tmp_path / "s")
+    assert not back.geometry.is_sheared
+    assert back.geometry.same_grid(image.geometry, 1e-3)
+    assert not back.geometry.same_grid(make_image(shape=(40, 6, 7)).geometry, 0.2)
+
+
 @pytest.mark.parametrize(
     ("dtype", "low", "high", "read_as"),
     [
