@@ -40,7 +40,7 @@ class _Facts:
     case: Case
     findings: list[DatasetFinding] = field(default_factory=list)
     geometry: Geometry | None = None
-    channels: int = 0
+    channels: tuple[str, ...] = ()
     values: tuple[int, ...] = ()
     hashes: tuple[str, ...] = ()
     file: str = ""
@@ -75,7 +75,7 @@ def _examine(case: Case, listing: Listing) -> _Facts:
     images = [image for path in case.images if (image := _image(path, facts, listing.root)) is not None]
     if len(images) == len(case.images):
         facts.geometry = images[0].geometry
-        facts.channels = sum(len(image.channels) for image in images)
+        facts.channels = tuple(name for image in images for name in image.channels)
         facts.findings += _channel_faults(images, facts, listing)
         facts.hashes = tuple(file_sha256(path) for path in case.images)
     if case.reference is not None:
@@ -111,8 +111,8 @@ def _channel_faults(images: Sequence[Volume], facts: _Facts, listing: Listing) -
             message = f"the channel {file} lies on another grid than {facts.file}"
             remedy = "It will be resampled onto the first channel's grid; make sure the two are in register"
             faults.append(finding("channel-grid", message, remedy, case=facts.case.id, file=file))
-    if listing.channels and len(listing.channels) != facts.channels:
-        message = f"{facts.case.id} has {facts.channels} channels, not the {len(listing.channels)} that were named"
+    if listing.channels and len(listing.channels) != len(facts.channels):
+        message = f"{facts.case.id} has {len(facts.channels)} channels, not the {len(listing.channels)} that were named"
         remedy = "Correct the list of channels, or add the missing ones"
         faults.append(finding("channel-count", message, remedy, case=facts.case.id, file=facts.file))
     return faults
@@ -182,8 +182,9 @@ def _compared(facts: Sequence[_Facts], listing: Listing) -> list[DatasetFinding]
     findings = [*_duplicates(placed), *_orientations(placed)]
     if not listing.channels:
         findings += _channel_counts(placed)
-        remedy = "Name them in the recipe: 'channels: [CT]'"
-        findings.append(finding("unnamed-channels", "the data set does not say what its images are", remedy))
+        if any(name.startswith("image") for fact in placed for name in fact.channels):
+            remedy = "Name them in the recipe: 'channels: [CT]'"
+            findings.append(finding("unnamed-channels", "the data set does not say what its images are", remedy))
     findings += _outliers(placed, "spacing-outlier")
     findings += _outliers(placed, "size-outlier")
     findings += _labels(facts, listing.labels)
@@ -219,17 +220,17 @@ def _orientations(facts: Sequence[_Facts]) -> list[DatasetFinding]:
 def _channel_counts(facts: Sequence[_Facts]) -> list[DatasetFinding]:
     if not facts:
         return []
-    usual = Counter(fact.channels for fact in facts).most_common(1)[0][0]
+    usual = Counter(len(fact.channels) for fact in facts).most_common(1)[0][0]
     return [
         finding(
             "channel-count",
-            f"{fact.file} has {fact.channels} channels, most others {usual}",
+            f"{fact.file} has {len(fact.channels)} channels, most others {usual}",
             "Give all cases the same channels, or take this one out",
             case=fact.case.id,
             file=fact.file,
         )
         for fact in facts
-        if fact.channels != usual
+        if len(fact.channels) != usual
     ]
 
 

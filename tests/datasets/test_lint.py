@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -139,6 +140,23 @@ def test_what_two_folders_leave_open_is_noted(writer: Writer, codes: Codes) -> N
     writer.mask("masks/a.nii.gz")
     (writer.root / "images/readme.txt").write_text("hello")
     assert set(codes(writer.root)) == {"unnamed-labels", "unnamed-channels", "foreign-file"}
+
+
+def test_orientations_and_channels_on_other_grids_are_told(writer: Writer, codes: Codes) -> None:
+    for name, affine in (("a", np.eye(4)), ("b", np.diag([-1.0, 1, 1, 1]))):
+        for channel in range(2):
+            shape = (6, 7, 8) if (name, channel) != ("a", 1) else (6, 7, 9)
+            array = np.random.default_rng(channel).normal(size=shape).astype(np.float32)
+            path = writer.save(f"imagesTr/{name}_{channel:04d}.nii.gz", array)
+            nib.save(nib.Nifti1Image(array + len(path.name) + affine[0, 0], affine), path)
+        mask = np.ones((6, 7, 8), np.uint8)
+        nib.save(nib.Nifti1Image(mask, affine), writer.mask(f"labelsTr/{name}.nii.gz"))
+    writer.json({"channel_names": {"0": "T1", "1": "T2"}, "labels": {"a": 1}})
+    assert codes(writer.root) == {"channel-grid": ["imagesTr/a_0001.nii.gz"], "mixed-orientation": [""]}
+
+
+def test_pictures_say_what_they_are(test_data: Path, codes: Codes) -> None:
+    assert set(codes(test_data / "images2d" / "road_scenes_camvid" / "test")) == {"unnamed-labels"}
 
 
 def test_every_code_has_a_known_severity() -> None:
