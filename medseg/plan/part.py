@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
 
 from medseg.documents import format_yaml, parse_yaml, read_yaml
 from medseg.errors import PlanError
@@ -21,7 +21,16 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Triple = tuple[Positive, Positive, Positive]
 PatchSize = tuple[Count, Count, Count]
-Codes = Annotated[str, Field(pattern="^(stored|[LRAPSI]{3})$")]
+_AXIS_OF = {"L": "x", "R": "x", "A": "y", "P": "y", "S": "z", "I": "z"}
+
+
+def _checked_codes(codes: str) -> str:
+    if codes != "stored" and sorted(_AXIS_OF.get(letter, "") for letter in codes) != ["x", "y", "z"]:
+        raise ValueError("must be 'stored' or three letters such as 'SPL', one of each L/R, A/P, S/I")
+    return codes
+
+
+Codes = Annotated[str, AfterValidator(_checked_codes)]
 
 
 def _labels_from(value: object) -> LabelSet:
@@ -75,6 +84,22 @@ class Part(BaseModel):
                 raise PlanError(f"the setting {setting!r} has no value", expected="a setting such as train.epochs=50")
             _set(document, dotted.strip().split("."), parse_yaml(text, where=setting), setting=setting)
         return self.from_document(document, where="settings")
+
+    def has_field(self, dotted: str) -> bool:
+        """Tell whether a name such as ``train.epochs`` is a field.
+
+        Examples
+        --------
+        >>> from medseg.plan import Recipe
+        >>> Recipe().has_field("train.epochs"), Recipe().has_field("train.epoch")
+        (True, False)
+        """
+        value: Any = self.model_dump(mode="json")
+        for key in dotted.strip().split("."):
+            if not isinstance(value, dict) or key not in value:
+                return False
+            value = value[key]
+        return True
 
 
 def _set(document: dict[str, Any], keys: list[str], value: object, *, setting: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from medseg.plan.network import NetworkSpec
 from medseg.plan.part import AxisName, Codes, Count, Labels, Part, Positive, Triple
@@ -21,10 +21,16 @@ class ClipZScore(Part):
     """Clip to the foreground's 0.5 and 99.5 percentiles, then one mean and standard deviation for all (CT)."""
 
     kind: Literal["clip_zscore"] = "clip_zscore"
-    low: float
-    high: float
-    mean: float
+    low: FiniteFloat
+    high: FiniteFloat
+    mean: FiniteFloat
     std: Positive
+
+    @model_validator(mode="after")
+    def _low_is_low(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low:g}) must not be above high ({self.high:g})")
+        return self
 
 
 class Rescale(Part):
@@ -76,6 +82,8 @@ class Plan(Part):
             raise ValueError(
                 f"the patch {self.train.patch_size} must be divisible by the network's strides {self.network.divisor}"
             )
+        if not len(self.labels):
+            raise ValueError("labels must name at least one structure")
         unknown = sorted(set(self.infer.largest_component) - set(self.labels.ids))
         if unknown:
             raise ValueError(f"largest_component names label {unknown[0]}, which is not in the label set")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat, model_validator
 
 from medseg.plan.part import AxisName, Count, Fraction, Part, PatchSize, Positive
 
@@ -44,7 +44,7 @@ class AugmentPlan(Part):
     """How training patches are varied; a probability of 0 switches a variation off."""
 
     rotation_probability: Fraction = 0.3
-    rotation_deg: tuple[float, float, float] = (30.0, 30.0, 30.0)
+    rotation_deg: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = (30.0, 30.0, 30.0)
     scaling_probability: Fraction = 0.3
     scaling: tuple[Positive, Positive] = (0.7, 1.4)
     elastic_probability: Fraction = 0.0
@@ -55,6 +55,12 @@ class AugmentPlan(Part):
     low_resolution_probability: Fraction = 0.1
     gamma_probability: Fraction = 0.3
     mirror_axes: tuple[AxisName, ...] = ()
+
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> Self:
+        if self.scaling[0] > self.scaling[1]:
+            raise ValueError(f"scaling {self.scaling} must be a range from small to large")
+        return self
 
 
 class TrainPlan(Part):

@@ -14,7 +14,7 @@ from medseg.errors import PlanError
 from medseg.inference import Segmenter, hardware
 from medseg.io.atomic import write_text
 from medseg.model import Card, DataNote, save_model
-from medseg.plan import read_recipe
+from medseg.plan import Recipe, read_recipe
 from medseg.progress import Progress, ignore
 from medseg.report import training_report
 from medseg.training import PreparedStore, TrainSettings, prepare_dataset
@@ -191,13 +191,21 @@ def _planned(dataset: Path, folder: RunFolder, request: TrainRequest, progress: 
     if request.resume or request.rank:
         plan = folder.read_plan()
         data = with_labels(open_dataset(dataset, channels=plan.channels), progress=progress)
-        changed = plan.with_settings(request.plan.settings)
+        changed = plan.with_settings(_still_open(plan, request.plan))
         if changed != plan and request.rank == 0:
             folder.write_plan(changed)
         return data, changed, dataset_sha256(data.cases)
     proposal = make_plan(dataset, _unended(request), progress=progress)
     folder.write_plan(proposal.plan)
     return proposal.dataset, proposal.plan, proposal.fingerprint.content_sha256
+
+
+def _still_open(plan: Plan, asked: PlanRequest) -> tuple[str, ...]:
+    """Return the settings a plan still has a field for; those of its recipe alone were decided when the run began."""
+    open_settings = tuple(s for s in asked.settings if plan.has_field(s.partition("=")[0]))
+    decided = tuple(s for s in asked.settings if s not in open_settings)
+    Recipe().with_settings(decided)  # refuses what is no field of either
+    return open_settings
 
 
 def _unended(request: TrainRequest) -> PlanRequest:

@@ -1,0 +1,125 @@
+"""The command line's promises: exit codes, sentences instead of tracebacks, one JSON document, a quick start."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from medseg import __version__
+from medseg.cli.app import main, seconds_from
+from medseg.errors import PlanError
+from medseg.progress import Cancelled
+from medseg.workflows import data
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMMANDS = ("doctor", "demo", "inspect", "check", "plan", "train", "segment", "evaluate")
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in COMMANDS)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["bogus"],
+        ["train"],
+        ["inspect", "nowhere"],
+        ["check", "nowhere"],
+        ["plan", "nowhere", "-o", "plan.yaml"],
+        ["plan", "nowhere"],
+        ["segment", "nowhere", "nothing", "-o", "out"],
+        ["evaluate", "nowhere", "nothing", "-o", "out"],
+        ["train", "nowhere", "-o", "run", "--budget", "soon"],
+    ],
+)
+def test_what_cannot_start_exits_with_one_and_a_sentence(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 1
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.out + captured.err
+    assert not words or captured.err.startswith("medseg: ")
+
+
+def test_doctor_prints_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["usable"] is True
+    assert {row["what"] for row in document["sections"]["Packages"]} >= {"torch", "highdicom"}
+
+
+def test_inspect_finds_nothing_to_segment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("nothing to see")
+    assert main(["inspect", str(tmp_path), "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert [item["status"] for item in document["items"]] == ["ignored"]
+
+
+def test_a_bug_is_admitted_and_traced_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("inside")
+
+    monkeypatch.setattr(data, "inspect", broken)
+    assert main(["inspect", str(tmp_path)]) == 1
+    assert "fault of medseg" in capsys.readouterr().err
+    assert main(["--debug", "inspect", str(tmp_path)]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stop", [Cancelled("stopped; go on with --resume"), KeyboardInterrupt()])
+def test_cancelling_exits_with_130(stop: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise stop
+
+    monkeypatch.setattr(data, "inspect", stopped)
+    assert main(["inspect", str(tmp_path)]) == 130
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("8m", 480), ("1h30m", 5400), ("1.5h", 5400)])
+def test_durations(text: str, seconds: float) -> None:
+    assert seconds_from(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "soon", "-5m", "5d"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(PlanError):
+        seconds_from(text)
+
+
+def test_importing_medseg_loads_neither_torch_nor_numpy() -> None:
+    code = "import sys, medseg; print(sorted({'torch', 'monai', 'numpy', 'pydantic'} & set(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_help_loads_no_torch() -> None:
+    code = "import sys; from medseg.cli import main; main(['--help']); sys.stderr.write(str('torch' in sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stderr == "False"
+
+
+def test_recipes_are_found_by_name_and_all_can_be_read() -> None:
+    from medseg.plan import read_recipe, recipe_folder
+
+    names = sorted(path.stem for path in recipe_folder().glob("*.yaml"))
+    assert "unet3d" in names
+    for name in names:
+        assert read_recipe(name).network.dimensions in (2, 3)
