@@ -119,9 +119,11 @@ class Case:
     group: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a case without image; default the group to the id."""
+        """Refuse a case without image, or whose id is no plain name; default the group to the id."""
         if not self.id or not self.images:
             raise InputError(f"case {self.id!r} has no id or no image")
+        if self.id in (".", "..") or any(c in "/\\:" or not c.isprintable() for c in self.id):
+            raise InputError(f"the case id {self.id!r} is no file name", remedy="Use letters, digits, hyphens and dots")
         if not self.group:
             object.__setattr__(self, "group", self.id)
 
@@ -203,6 +205,11 @@ class Dataset:
             )
         held_out = set(self.splits[fold])
         training, validation = self._parted(lambda case: case.id in held_out)
+        if not training or not validation:
+            raise PlanError(
+                f"fold {fold} of the data set's own split leaves no case to train or to validate on",
+                remedy="Correct the split file",
+            )
         shared = {case.group for case in training} & {case.group for case in validation}
         if shared:
             raise PlanError(

@@ -15,12 +15,20 @@ MAX_DOCUMENT_BYTES = 16_000_000
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """A safe loader that refuses aliases: a few bytes of them can stand for gigabytes."""
+    """A safe loader that refuses aliases (a few bytes of them can stand for gigabytes) and keys that occur twice."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise PlanError("the document uses a YAML alias", expected="plain values", remedy="Write the value out")
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - as the base class has it
+        mapping = super().construct_mapping(node, deep=deep)
+        if len(mapping) != len(node.value):
+            keys = [key.value for key, _ in node.value]
+            twice = next((key for key in keys if keys.count(key) > 1), "a key")
+            raise PlanError(f"{twice!r} occurs twice", expected="each key once", remedy="Remove one of them")
+        return mapping
 
 
 class _PlainDumper(yaml.SafeDumper):
@@ -54,8 +62,10 @@ def parse_yaml(text: str, *, where: str = "") -> Any:
     """
     try:
         return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader, made stricter
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date of month 13 is a ValueError
         raise PlanError(f"the text is not YAML: {' '.join(str(error).split())}", where=where) from error
+    except RecursionError as error:
+        raise PlanError("the document is nested too deeply", expected="a plain document", where=where) from error
     except PlanError as error:
         raise error.at(where) from error
 

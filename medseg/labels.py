@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import colorsys
 import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 from medseg.errors import PlanError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 MAX_LABEL_ID = 65535
-_SIDE = re.compile(r"(?<![a-z])(left|right|links|rechts|gauche|droite?|lh|rh|l|r)(?![a-z0-9])")
+_SIDE = re.compile(  # words for a side; `left` and `right` also inside others (lungleft), but no cleft and no bright
+    r"(?<!c)left|(?<![bfpw])right|(?<![a-z])(link\w*|recht\w*|gauche|droite?|izquierd[ao]|derech[ao]|lh|rh|l|r)(?![a-z0-9])"
+)
+_CAMEL_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +65,11 @@ class Label:
 
         Examples
         --------
-        >>> Label(1, "kidney_left", (1, 2, 3)).is_lateral, Label(2, "liver", (1, 2, 3)).is_lateral
-        (True, False)
+        >>> [Label(1, name, (1, 2, 3)).is_lateral for name in ("kidney_left", "KidneyR", "liver", "vertebra L1")]
+        [True, True, False, False]
         """
-        return _SIDE.search(self.name.lower().replace("_", " ")) is not None
+        words = _CAMEL_HUMP.sub(" ", self.name).lower().replace("_", " ")
+        return _SIDE.search(words) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class LabelSet:
         """Refuse ids or names that occur twice."""
         object.__setattr__(self, "labels", tuple(sorted(self.labels, key=lambda label: label.id)))
         for what, values in (("id", [str(i) for i in self.ids]), ("name", list(self.names))):
-            twice = sorted({v for v in values if values.count(v) > 1})
+            twice = sorted(value for value, count in Counter(values).items() if count > 1)
             if twice:
                 raise PlanError(f"the label {what} {twice[0]} occurs twice", expected=f"each {what} once")
 
@@ -156,15 +162,32 @@ def _label_to(label: Label) -> dict[str, Any]:
     return entry
 
 
-def _label_from(entry: Mapping[str, Any], position: int) -> Label:
-    unknown = sorted(set(entry) - {"id", "name", "color", "code"})
-    if unknown or not isinstance(entry.get("id"), int) or not isinstance(entry.get("name"), str):
+def _label_from(entry: object, position: int) -> Label:
+    if not isinstance(entry, Mapping) or set(entry) - {"id", "name", "color", "code"}:
         raise PlanError(
             f"label entry {position + 1} is not understood", expected="id, name and optionally color and code"
         )
+    label_id, name = entry.get("id"), entry.get("name")
+    if not _is_whole(label_id) or not isinstance(name, str):
+        raise PlanError(f"label entry {position + 1} has no id or no name", expected="a whole number and a text")
     color = entry.get("color") or distinct_color(position)
-    if not isinstance(color, (list, tuple)) or len(color) != 3:
-        raise PlanError(f"label {entry['name']!r} has colour {color!r}", expected="three numbers from 0 to 255")
-    code = entry.get("code")
-    r, g, b = (int(c) for c in color)
-    return Label(entry["id"], entry["name"], (r, g, b), Code(**code) if code else None)
+    if not isinstance(color, (list, tuple)) or len(color) != 3 or not all(_is_whole(c) for c in color):
+        raise PlanError(f"label {name!r} has colour {color!r}", expected="three whole numbers from 0 to 255")
+    r, g, b = color
+    return Label(label_id, name, (r, g, b), _code_from(entry.get("code"), name))
+
+
+def _code_from(entry: object, name: str) -> Code | None:
+    if not entry:
+        return None
+    fields = ("scheme", "value", "meaning")
+    if not isinstance(entry, Mapping) or set(entry) != set(fields):
+        raise PlanError(f"the code of label {name!r} is not understood", expected="scheme, value and meaning")
+    scheme, value, meaning = (entry[field] for field in fields)
+    if not (isinstance(scheme, str) and isinstance(value, str) and isinstance(meaning, str)):
+        raise PlanError(f"the code of label {name!r} holds a number", expected="texts", remedy="Put it in quotes")
+    return Code(scheme, value, meaning)
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
