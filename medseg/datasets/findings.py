@@ -17,6 +17,7 @@ CODES: dict[str, Severity] = {
     "missing-file": "error",
     "missing-channel": "error",
     "ambiguous-pair": "error",
+    "same-id": "error",
     "unsafe-path": "error",
     "bad-entry": "error",
     "unreadable": "error",

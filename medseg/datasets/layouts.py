@@ -65,14 +65,13 @@ def open_dataset(path: str | Path, *, channels: Sequence[str] | None = None) -> 
 
 def list_dataset(path: Path) -> Listing:
     """Return what a data set's layout says it holds, sound or not."""
-    if path.is_file() and path.suffix.lower() == ".csv":
-        return list_table(path)
-    if not path.is_dir():
+    is_table = path.is_file() and path.suffix.lower() == ".csv"
+    if not is_table and not path.is_dir():
         raise InputError("there is no such data set", expected=KNOWN, where=str(path))
     try:
-        return _list_folder(path)
-    except OSError as error:
-        raise InputError(f"the folder cannot be read ({type(error).__name__})", where=str(path)) from error
+        return list_table(path) if is_table else _list_folder(path)
+    except OSError as error:  # a name too long for the disk, a folder one may not read
+        raise InputError(f"the data set cannot be read ({error.strerror})", where=str(path)) from error
     except MedsegError as error:
         raise error.at(str(path)) from error
 

@@ -179,7 +179,7 @@ def _grid_mismatch(mask: Geometry, facts: _Facts, file: str) -> DatasetFinding:
 # -- all cases --------------------------------------------------------------------------------------------------------
 def _compared(facts: Sequence[_Facts], listing: Listing) -> list[DatasetFinding]:
     placed = [fact for fact in facts if fact.geometry is not None]
-    findings = [*_duplicates(placed), *_orientations(placed)]
+    findings = [*_same_ids(facts), *_duplicates(placed), *_orientations(placed)]
     if not listing.channels:
         findings += _channel_counts(placed)
         if any(name.startswith("image") for fact in placed for name in fact.channels):
@@ -189,6 +189,21 @@ def _compared(facts: Sequence[_Facts], listing: Listing) -> list[DatasetFinding]
     findings += _outliers(placed, "size-outlier")
     findings += _labels(facts, listing.labels)
     return findings
+
+
+def _same_ids(facts: Iterable[_Facts]) -> list[DatasetFinding]:
+    counts = Counter(fact.case.id for fact in facts)
+    return [
+        finding(
+            "same-id",
+            f"{fact.file} is called {fact.case.id}, as {counts[fact.case.id] - 1} other case(s)",
+            "Give every case a name of its own",
+            case=fact.case.id,
+            file=fact.file,
+        )
+        for fact in facts
+        if counts[fact.case.id] > 1
+    ]
 
 
 def _duplicates(facts: Iterable[_Facts]) -> list[DatasetFinding]:

@@ -77,7 +77,7 @@ def plain_path(root: Path, text: object) -> Path | None:
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         return None
     pure = PurePosixPath(text.strip().replace("\\", "/"))
-    if pure.is_absolute() or ".." in pure.parts or ":" in pure.parts[0]:
+    if not pure.parts or pure.is_absolute() or ".." in pure.parts or ":" in pure.parts[0]:
         return None
     return root.joinpath(*pure.parts)
 

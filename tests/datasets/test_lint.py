@@ -135,6 +135,15 @@ def test_two_files_of_one_name_are_not_guessed_between(writer: Writer, codes: Co
     assert codes(writer.root)["ambiguous-pair"] == ["images/a.nii.gz"]
 
 
+def test_cases_of_one_name_are_found(writer: Writer, codes: Codes) -> None:
+    writer.image("a/x.nii.gz")
+    writer.image("b/x.nii.gz")
+    writer.mask("m.nii.gz")
+    rows = [{"image": f"{folder}/x.nii.gz", "label": "m.nii.gz"} for folder in "ab"]
+    writer.json({"modality": {"0": "CT"}, "labels": {"1": "a", "2": "b"}, "training": rows})
+    assert codes(writer.root) == {"same-id": ["a/x.nii.gz", "b/x.nii.gz"]}
+
+
 def test_what_two_folders_leave_open_is_noted(writer: Writer, codes: Codes) -> None:
     writer.image("images/a.nii.gz")
     writer.mask("masks/a.nii.gz")
