@@ -1,7 +1,7 @@
 """Tidying a mask: keep the largest piece of a label, drop small pieces, fill holes. Pure functions on label arrays.
 
-Pieces are connected components by the 26 neighbours of a voxel (8 in a single slice) unless told otherwise; all labels
-are split in one pass of ``cc3d`` (Silversmith 2021). No function changes a label it was not asked to change.
+Pieces are connected components by the 26 neighbours of a voxel (8 in a single slice) unless told otherwise. No function
+changes a label it was not asked to change.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import cc3d
 import numpy as np
 from scipy import ndimage
 
@@ -192,7 +191,7 @@ def _filtered(
     if box is None:
         return result
     part = result[box]
-    pieces = cc3d.connected_components(np.ascontiguousarray(part), connectivity=connectivity)
+    pieces = _pieces(part, connectivity)
     voxels = np.bincount(pieces.ravel())
     labels = np.zeros(len(voxels), dtype=part.dtype)
     labels[pieces.ravel()] = part.ravel()
@@ -200,6 +199,20 @@ def _filtered(
     keep[1:] = stays(labels[1:], voxels[1:])
     part[~keep[pieces]] = 0
     return result
+
+
+def _pieces(mask_zyx: NDArray[Any], connectivity: Connectivity) -> NDArray[np.int64]:
+    """Return a number from 1 for every connected piece of one label, 0 for background; each label in its own box."""
+    structure = ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[connectivity])
+    pieces = np.zeros(mask_zyx.shape, dtype=np.int64)
+    count = 0
+    for index, box in enumerate(ndimage.find_objects(mask_zyx), start=1):
+        if box is None:
+            continue
+        numbered, found = ndimage.label(mask_zyx[box] == index, structure)
+        pieces[box] += np.where(numbered > 0, numbered + count, 0)
+        count += found
+    return pieces
 
 
 def _box_of(inside: NDArray[np.bool_]) -> tuple[slice, ...] | None:

@@ -26,7 +26,7 @@ from medseg.errors import GeometryError, InputError, OutputError
 from medseg.io.atomic import atomic_path
 from medseg.io.description import Description
 from medseg.io.verify import check_as_written
-from medseg.io.voxels import channel_names, mask_values
+from medseg.io.voxels import mask_values
 from medseg.labels import LabelSet
 from medseg.volume import Segmentation, Volume, values_in
 
@@ -165,7 +165,7 @@ def read_segmentation(path: Path | str, *, labels: LabelSet | None = None) -> Se
     Parameters
     ----------
     path : Path or str
-        A file of the formats above with one channel.
+        A file of the formats above with one channel, or a DICOM SEG: its segment numbers are the values.
     labels : LabelSet, optional
         What the values mean; by default every value present is named ``label_<value>``.
 
@@ -240,17 +240,24 @@ def _read(path: Path, volume: int | None) -> Volume:
         return _format_of(path).read(path, volume=volume)
     from medseg.io import dicom
 
-    series: Volume = dicom.read_series(path)
-    if volume is None:
-        return series
-    if not 0 <= volume < series.array.shape[0]:
-        raise InputError(f"there is no volume {volume}", where=str(path))
-    return Volume(series.array[volume : volume + 1], series.geometry, channel_names(1))
+    return dicom.read_series(path, volume=volume)
+
+
+def _read_seg(path: Path, labels: LabelSet | None) -> Segmentation:
+    from medseg.io import dicom
+
+    if path.is_dir():
+        raise InputError("the mask is a folder", expected="a file", where=str(path))
+    mask = dicom.read_seg(path)
+    if labels is None:
+        return mask
+    try:
+        return Segmentation(mask.array, mask.geometry, labels)
+    except InputError as error:
+        raise error.at(str(path)) from error
 
 
 def _read_mask(path: Path) -> Volume:
-    if is_dicom(path):
-        raise InputError("the mask is DICOM", expected="a mask in NIfTI, NRRD, MetaImage, PNG or TIFF", where=str(path))
     if suffix_of(path) in _PICTURES:
         from medseg.io import images
 
