@@ -29,6 +29,8 @@ def read_case(
 ) -> tuple[Volume, Segmentation]:
     """Return the image and the mask of a case, on one grid.
 
+    A mask whose voxels are the image's but stored along other axes is turned: NIfTI masks of DICOM series often are.
+
     Parameters
     ----------
     case : Case
@@ -56,7 +58,8 @@ def read_case(
         raise InputError(
             error.found, expected=error.expected, where=error.where or case.id, remedy=error.remedy, code=error.code
         ) from error
-    return image, Segmentation(mask.array, image.geometry, mask.labels)
+    turned = resample(mask, onto=mask.geometry.reoriented(image.geometry.axis_codes))
+    return image, Segmentation(turned.array, image.geometry, mask.labels)
 
 
 def read_images(paths: Sequence[Path], *, channels: Sequence[str] = ()) -> Volume:
@@ -80,8 +83,9 @@ def read_images(paths: Sequence[Path], *, channels: Sequence[str] = ()) -> Volum
 
 
 def same_place(mask: Geometry, image: Geometry) -> bool:
-    """Tell whether a mask lies voxel on voxel on its image, but for rounding in the header."""
-    return mask.same_grid(image, tol_mm=max(1e-2, GRID_TOLERANCE * min(image.spacing_mm)))
+    """Tell whether a mask lies voxel on voxel on its image, but for the order of axes and rounding in the header."""
+    turned = mask.reoriented(image.axis_codes)
+    return turned.same_grid(image, tol_mm=max(1e-2, GRID_TOLERANCE * min(image.spacing_mm)))
 
 
 def content_sha256(case: Case) -> str:

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from medseg.case import Case
-from medseg.datasets import content_sha256, for_each, open_dataset, read_case, read_images, with_labels
+from medseg.datasets import check_dataset, content_sha256, for_each, open_dataset, read_case, read_images, with_labels
 from medseg.errors import InputError
 from medseg.progress import Cancelled, Step
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.datasets.conftest import Writer
 
 
@@ -21,6 +24,31 @@ def test_a_case_is_image_and_mask_on_one_grid(writer: Writer) -> None:
     assert image.array.shape == (1, 8, 7, 6)
     assert mask.geometry is image.geometry
     assert mask.voxel_counts() == {1: 56, 2: 56}
+
+
+def test_a_mask_stored_along_other_axes_is_turned(writer: Writer) -> None:
+    dataset = open_dataset(writer.decathlon())
+    case = dataset.cases[0]
+    assert case.reference is not None
+    expected = read_case(case, labels=dataset.labels)[1]
+    stored = nib.load(case.reference)
+    turned = stored.as_reoriented(np.array([[1, -1], [2, 1], [0, -1]]))
+    nib.save(nib.Nifti1Image(np.asarray(turned.dataobj), turned.affine), case.reference)
+    assert not check_dataset(writer.root).findings
+    found = read_case(case, labels=dataset.labels)[1]
+    np.testing.assert_array_equal(found.array, expected.array)
+    assert found.geometry.same_grid(expected.geometry)
+
+
+def test_a_dicom_series_and_its_nifti_mask_are_one_case(test_data: Path) -> None:
+    series = test_data / "dicom" / "sarcoma" / "STS_002" / "dicom" / "CT" / "image"
+    converted = test_data / "dicom" / "sarcoma" / "STS_002" / "nifti"
+    mask = converted / "CT_mask.nii.gz"
+    image, drawn = read_case(Case("s", (series,), mask))
+    again, same = read_case(Case("s", (converted / "CT_image.nii.gz",), mask))
+    inside = image.array[0][drawn.array > 0].astype(float)
+    assert inside.size > 1000
+    assert inside.mean() == pytest.approx(float(again.array[0][same.array > 0].mean()), abs=1e-3)
 
 
 def test_a_mask_on_another_grid_is_refused(writer: Writer) -> None:
