@@ -63,7 +63,8 @@ def test_a_set_of_every_possible_id():
 @pytest.mark.parametrize(
     "name",
     ["kidney_left", "Left-Hippocampus", "right lung", "LeftVentricle", "lungLeft", "leftlung", "lungright",
-     "KidneyL", "kidney_R", "hippocampus (L)", "lh.cortex", "rein gauche", "linke Niere", "rechte_niere", "riñón izquierdo", "RIGHT_ATRIUM"],
+     "KidneyL", "kidney_R", "hippocampus (L)", "lh.cortex", "rein gauche", "linke Niere",
+     "rechte_niere", "riñón izquierdo", "RIGHT_ATRIUM"],
 )  # fmt: skip
 def test_sides_are_found(name: str):
     assert Label(1, name, (0, 0, 0)).is_lateral

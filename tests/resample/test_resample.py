@@ -97,7 +97,7 @@ def test_copies_keep_their_type(dtype: str):
     stride=st.tuples(*[st.integers(1, 3)] * 3),
     fill=st.sampled_from([None, -1024.0, 0.5, 1e6]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_copy_agrees_with_looking_voxels_up(codes, start, size, stride, fill):
     source = scan(grid(shape=(5, 6, 4), angle=17.0))
     turned = source.geometry.reoriented(codes)
