@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 
 from medseg import __version__
 from medseg.cli.console import Printer
+from medseg.cli.process import keep_memory, wait_without_spinning
 from medseg.errors import MedsegError, PlanError
 from medseg.progress import Cancelled
 
@@ -41,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     printer = Printer(as_json="--json" in words)
+    wait_without_spinning()
+    if "train" in words[:1] or "demo" in words[:1]:
+        keep_memory()
     try:
         return int(app([w for w in words if w != "--debug"], standalone_mode=False, prog_name="medseg") or DONE)
     except TyperException as error:

@@ -1,0 +1,32 @@
+"""How the process of a command behaves: how its threads wait for each other, and which memory it keeps."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
+_NEVER = 2**31 - 1
+
+
+def wait_without_spinning() -> None:
+    """Let threads that wait for others sleep, unless the environment says otherwise; before torch is loaded.
+
+    Threads that spin finish sooner on an idle machine. On one that is shared, where a core is taken away for a moment,
+    all others spin until it comes back: a training step then took eight times as long, and five times the CPU.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def keep_memory() -> None:
+    """Keep memory that was freed, rather than give it back to the system and fetch it anew at every training step.
+
+    Spares a CPU a tenth of a step, for the page faults. Only where the C library is glibc; elsewhere nothing happens.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, _NEVER)
