@@ -138,9 +138,9 @@ def _prepared(case: Case, plan: Plan, folder: Path) -> PreparedCase:
             made = Path(scratch) / place.name
             made.mkdir()
             _make(case, plan, made, key)
-            if place.exists():
-                shutil.rmtree(place)
-            made.rename(place)
+            if _found(case.id, place, key) is None:  # else another process was faster
+                shutil.rmtree(place, ignore_errors=True)
+                made.rename(place)
     except OSError as error:
         raise _failed(error, folder) from error
     finished = _found(case.id, place, key)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -113,6 +113,23 @@ def test_a_damaged_entry_is_made_again(tmp_path: Path, name: str, damage: str) -
     after = prepare_dataset([case], plan_of(), tmp_path / "store").cases[0]
     np.testing.assert_array_equal(after.image_czyx, expected)
     assert after == before
+
+
+def test_an_entry_another_process_made_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case, folder = make_case(tmp_path), tmp_path / "store"
+    make = store_module._make
+    others = []
+
+    def slow(*args: Any) -> None:
+        make(*args)
+        if not others:
+            others.append(None)
+            others[0] = prepare_dataset([case], plan_of(), folder).cases[0].folder.stat().st_ino
+
+    monkeypatch.setattr(store_module, "_make", slow)
+    found = prepare_dataset([case], plan_of(), folder).cases[0]
+    assert found.folder.stat().st_ino == others[0]
+    assert [path.name for path in folder.iterdir()] == [found.folder.name]
 
 
 def test_a_full_disk_is_said_in_words_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
