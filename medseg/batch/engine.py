@@ -80,7 +80,8 @@ def run_batch(
     ModelError
         Where the model cannot be loaded.
     OutputError
-        Where `out` holds something and neither resume nor overwrite was asked for, or cannot be written.
+        Where `out` holds something and neither resume nor overwrite was asked for, another run works on it, or it
+        cannot be written.
     """
     _require_startable(out, options)
     segmenter = load(_decided_path(out) if options.resume else None)
@@ -110,8 +111,9 @@ def _run(
     segmenter: Segmenter, jobs: Sequence[Job], out: Path, *, options: BatchOptions, progress: Progress
 ) -> Manifest:
     model = _model(segmenter)
-    _prepare(out, options)
-    with Journal(out) as journal:
+    _make(out)
+    with Journal(out, afresh=options.overwrite) as journal:
+        _tidy(out, everything=options.overwrite)
         journal.note(_PATH, segmenter.path.to_json())
         journal.note(_MODEL, model.sha256)
         return _Run(segmenter, model, out, options=options, journal=journal, progress=progress).through(jobs)
@@ -263,26 +265,28 @@ def _decided_path(out: Path) -> NumericPath | None:
     return None if fact is None else NumericPath(**fact)
 
 
-def _prepare(out: Path, options: BatchOptions) -> None:
-    """Make the output folder; take away what a crash left, and with `overwrite` an earlier run's results."""
+def _make(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the folder cannot be made ({error.strerror})", where=str(out)) from error
+
+
+def _tidy(out: Path, *, everything: bool) -> None:
+    """Take away what a crash left, and with `everything` what earlier runs wrote: what holds nothing but outputs."""
+    ours = {form.file for form in FORMATS.values()}
+    try:
         for partial in out.glob(".*.partial"):
             shutil.rmtree(partial)
-        if options.overwrite and (out / journals.NAME).is_file():
-            _clear(out)
+        if not everything:
+            return
+        for folder in out.iterdir():
+            if folder.is_dir() and not folder.is_symlink() and all(path.name in ours for path in folder.iterdir()):
+                shutil.rmtree(folder)
+        for name in (MANIFEST, REPORT):
+            (out / name).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"the folder cannot be used ({error.strerror})", where=str(out)) from error
-
-
-def _clear(out: Path) -> None:
-    """Remove what earlier runs wrote: files by their names, case folders by holding nothing but outputs."""
-    ours = {form.file for form in FORMATS.values()}
-    for folder in out.iterdir():
-        if folder.is_dir() and not folder.is_symlink() and all(path.name in ours for path in folder.iterdir()):
-            shutil.rmtree(folder)
-    for name in (MANIFEST, REPORT, journals.NAME, f"{journals.NAME}-wal", f"{journals.NAME}-shm"):
-        (out / name).unlink(missing_ok=True)
 
 
 def _sentence(error: MedsegError) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NAME = "journal.sqlite"
 _SCHEMA_VERSION = 1
+_PATIENCE_S = 2.0  # for another run to let go
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS cases (
@@ -52,39 +53,33 @@ class Entry:
 
 
 class Journal:
-    """The journal of one output folder; use it as a context manager.
+    """The journal of one output folder, held by one run at a time; use it as a context manager.
 
     Parameters
     ----------
     folder : Path
         The output folder; the journal is made where there is none.
+    afresh : bool
+        Whether to forget what is in it, also where it is damaged.
 
     Raises
     ------
     OutputError
-        Where the file is damaged, locked, or of another version.
+        Where the file is damaged, held by another run, or of another version.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, afresh: bool = False) -> None:
         self._path = folder / NAME
-        self._connection = sqlite3.connect(self._path, timeout=5.0, isolation_level=None)
         try:
-            self._open(is_remote(folder))
+            self._connection = _opened(self._path)
         except sqlite3.Error as error:
-            self._connection.close()
-            raise self._unusable(error) from error
-        except OutputError:
-            self._connection.close()
-            raise
-
-    def _open(self, remote: bool) -> None:  # noqa: FBT001 - called once, above
-        self._connection.execute(f"PRAGMA journal_mode={'DELETE' if remote else 'WAL'}")
-        self._connection.execute("PRAGMA synchronous=FULL")
-        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, _SCHEMA_VERSION):
-            raise OutputError(f"the journal has version {version}", expected=str(_SCHEMA_VERSION), where=NAME)
-        self._connection.executescript(_SCHEMA)
-        self._connection.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
+            if not afresh or isinstance(error, sqlite3.OperationalError):  # operational: locked, or no room
+                raise self._unusable(error) from error
+            self._path.unlink()
+            self._connection = _opened(self._path)
+        if afresh:
+            self._run("DELETE FROM cases", ())
+            self._run("DELETE FROM facts", ())
 
     def __enter__(self) -> Self:
         """Return the journal."""
@@ -130,6 +125,23 @@ class Journal:
             where=str(self._path),
             remedy="End other runs on this folder, or start again with --overwrite",
         )
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None)
+    try:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # until the connection is closed
+        connection.execute(f"PRAGMA journal_mode={'DELETE' if is_remote(path.parent) else 'WAL'}")
+        connection.execute("PRAGMA synchronous=FULL")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, _SCHEMA_VERSION):
+            raise OutputError(f"the journal has version {version}", expected=str(_SCHEMA_VERSION), where=str(path))
+        connection.executescript(_SCHEMA)
+        connection.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")  # a write: it takes the lock
+    except (sqlite3.Error, OutputError):
+        connection.close()
+        raise
+    return connection
 
 
 def is_remote(folder: Path) -> bool:

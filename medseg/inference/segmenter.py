@@ -20,7 +20,7 @@ import torch
 from medseg import postprocess, preprocess
 from medseg.errors import InputError, ModelError
 from medseg.geometry import Box
-from medseg.inference.hardware import NumericPath, resolve_path
+from medseg.inference.hardware import NumericPath, resolve_device, resolve_path
 from medseg.model import load_model
 from medseg.networks import memory_format
 from medseg.progress import Step, ignore
@@ -146,6 +146,7 @@ class Segmenter:
         """
         model = load_model(folder)
         chosen = path or resolve_path(device, precision, patch_voxels=int(np.prod(model.plan.train.patch_size)))
+        resolve_device(chosen.device)
         layout = memory_format(model.plan.network.dimensions)
         networks = [
             model.network(fold).to(device=chosen.device, dtype=chosen.dtype)
@@ -195,6 +196,7 @@ class Segmenter:
             working = self._prepared(volume, target if region else None)
         with _timed(seconds, "network"):
             logits, confidence = self._logits(working, report, on_slab)
+            del working
         with _timed(seconds, "restore"):
             report(Step("restore"))
             mask = preprocess.restore(logits, target, self.plan.labels)

@@ -65,3 +65,29 @@ def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(OutputError, match="version 9; expected 1"):
         Journal(tmp_path)
+
+
+def test_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medseg.batch.journal._PATIENCE_S", 0.01)
+    with Journal(tmp_path) as journal:
+        journal.record(entry())
+        for afresh in (False, True):
+            with pytest.raises(OutputError, match=r"locked.*End other runs"):
+                Journal(tmp_path, afresh=afresh)
+    with Journal(tmp_path) as journal:
+        assert journal.entry("a") == entry()
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_fresh_journal_forgets(damaged: bool, tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.record(entry())
+        journal.note("x", 1)
+    if damaged:
+        (tmp_path / NAME).write_bytes(b"no database " * 1000)
+    with Journal(tmp_path, afresh=True) as journal:
+        assert journal.entry("a") is None
+        assert journal.fact("x") is None
+        journal.record(entry())
+    with Journal(tmp_path) as journal:
+        assert journal.entry("a") == entry()
