@@ -200,7 +200,7 @@ def plan(
     if output is None and not dry_run:
         raise PlanError("no place was given to write the plan to", remedy="Give -o plan.yaml, or --dry-run")
     printer = Printer(as_json=json)
-    request = PlanRequest(recipe=recipe, settings=tuple(settings or ()), memory=memory, device=device)
+    request = PlanRequest(recipe, tuple(settings or ()), memory=memory, device=device, measured=True)
     with printer.progress() as progress:
         proposal = make_plan(dataset, request, progress=progress)
     printer.table("The plan", ("what", "value"), proposal.summary_rows())

@@ -14,6 +14,7 @@ from medseg.io.dicom import inspect_folder
 from medseg.plan import Plan, Recipe, is_plan, read_recipe
 from medseg.planning import Estimate, Resources, estimate, fingerprint, parse_size, resolve
 from medseg.progress import Progress, ignore
+from medseg.training.throughput import measure_flops_per_second
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,19 +28,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What a person asks for: a recipe (or plan), settings, and what there is to plan for."""
+    """What a person asks for: a recipe (or plan), settings, and what there is to plan for.
+
+    With `measured`, the machine's speed is measured for the estimate, which takes some seconds; it changes no plan.
+    """
 
     recipe: str = "unet3d"
     settings: tuple[str, ...] = ()
     memory: str | None = None
     device: str = "auto"
+    measured: bool = False
 
     def resources(self) -> Resources:
         """Return the machine to plan for: the device asked for, with the memory named or free now."""
         device = hardware.resolve_device(self.device)
         kind = cast("Literal['cpu', 'cuda']", device.partition(":")[0])
         memory = parse_size(self.memory) if self.memory else hardware.free_memory_bytes(device)
-        return Resources(kind, memory, cores=hardware.usable_cores())
+        speed = measure_flops_per_second(device=device) if self.measured else None
+        return Resources(kind, memory, cores=hardware.usable_cores(), flops_per_second=speed)
 
 
 @dataclass(frozen=True, slots=True)
