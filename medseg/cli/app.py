@@ -265,7 +265,7 @@ def segment(
     ],
     *,
     out: Annotated[Path, typer.Option("-o", "--output", help="The output folder to make.")],
-    formats: Annotated[str, typer.Option("--format", help="Comma-separated: nifti, dicom-seg, png.")] = "nifti",
+    formats: Annotated[str, typer.Option("--format", help="Comma-separated: nifti, dicom-seg, png, measurements.")] = "nifti",
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored copies: slower, a little better.")] = False,

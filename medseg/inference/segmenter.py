@@ -271,7 +271,7 @@ def _require_finite(volume: Volume) -> None:
     if not all(np.isfinite(image_yx).all() for image_zyx in volume.array for image_yx in image_zyx):
         raise InputError(
             "the scan holds voxels that are not finite numbers (NaN or infinity)",
-            remedy="Pass --on-nonfinite fill to replace them",
+            remedy="Replace them by numbers, and segment the corrected file",
             code="non-finite",
         )
 

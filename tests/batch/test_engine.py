@@ -92,7 +92,7 @@ def test_every_file_ends_in_a_word_and_a_bad_one_stops_nothing(
     }
     reasons = {case["id"]: case["reason"] for case in document["cases"]}
     assert "--volume" in reasons["b_two"]
-    assert "--on-nonfinite" in reasons["b_nan"]
+    assert "Replace them" in reasons["b_nan"]
     assert all(reasons[name] for name in reasons if name not in "abcd")
     assert sorted(p.name for p in out.iterdir()) == [
         "a",

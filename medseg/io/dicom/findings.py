@@ -25,7 +25,7 @@ class Rule:
     remedy: str = ""
 
 
-_RESAMPLE = "Pass --on-irregular resample to interpolate onto a regular grid"
+_RESAMPLE = "Interpolate it onto a regular grid with another program, and segment that as NIfTI"
 _COMPLETE = "Export the series again from the archive"
 _NOT_AN_IMAGE = "Nothing to do: it is left out"
 
@@ -51,7 +51,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "empty-uid": Rule("warning", "ok"),
         # what kind of object it is
         "localizer": Rule("note", "ignored", _NOT_AN_IMAGE),
-        "mosaic": Rule("warning", "repairable", "Pass --mosaic split to take the tiles apart"),
+        "mosaic": Rule("warning", "repairable", "Convert it with a program that takes mosaics apart, such as dcm2niix"),
         "multi-frame": Rule("error", "refused", "Convert the object to single-frame DICOM or NIfTI first"),
         "two-dimensional": Rule("note", "ok"),
         "colour": Rule("error", "refused", "Segment the grey original"),
@@ -60,7 +60,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "dicomdir": Rule("note", "ignored", "Nothing to do: the files it lists are found without it"),
         "wrong-modality": Rule("error", "refused", "Pass --any-modality if the model is meant for it all the same"),
         # the voxels
-        "non-finite": Rule("error", "refused", "Pass --on-nonfinite fill to replace them"),
+        "non-finite": Rule("error", "refused", "Replace them by numbers, and segment the corrected file"),
         "bad-rescale": Rule("error", "refused", _COMPLETE),
         "modality-lut": Rule("note", "ok"),
         "no-pixel-data": Rule("error", "refused", _COMPLETE),

@@ -89,7 +89,7 @@ def test_a_missing_slice_is_repairable_and_not_read(tmp_path, make_image):
     item = only_item(tmp_path)
     assert (item.status, codes(item), item.geometry) == ("repairable", {"missing-slice"}, None)
     assert item.spacing_mm == pytest.approx((3.0, 0.8, 0.7))
-    with pytest.raises(InputError, match="--on-irregular resample") as caught:
+    with pytest.raises(InputError, match="regular grid") as caught:
         read_series(tmp_path)
     assert caught.value.code == "missing-slice"
 
