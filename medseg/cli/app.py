@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
@@ -13,8 +14,8 @@ import typer
 from typer.exceptions import TyperException
 
 from medseg import __version__
+from medseg.cli import process
 from medseg.cli.console import Printer
-from medseg.cli.process import keep_memory, wait_without_spinning
 from medseg.errors import MedsegError, PlanError
 from medseg.progress import Cancelled
 
@@ -42,11 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     printer = Printer(as_json="--json" in words)
-    wait_without_spinning()
+    process.wait_without_spinning()
     if "train" in words[:1] or "demo" in words[:1]:
-        keep_memory()
+        process.keep_memory()
+    begun = process.started() if arguments is None else time.monotonic()
     try:
-        return int(app([w for w in words if w != "--debug"], standalone_mode=False, prog_name="medseg") or DONE)
+        command = [word for word in words if word != "--debug"]
+        return int(app(command, standalone_mode=False, prog_name="medseg", obj=begun) or DONE)
     except TyperException as error:
         printer.fail(f"{error.format_message()} Try 'medseg --help'.")
         return NOT_STARTED
@@ -213,6 +216,7 @@ def plan(
 
 @app.command()
 def train(
+    context: typer.Context,
     dataset: Annotated[Path, typer.Argument(help="A training set in any known layout.")],
     *,
     run: Annotated[Path, typer.Option("-o", "--output", help="The run folder to make.")],
@@ -246,6 +250,7 @@ def train(
         precision=precision,
         resume=resume,
         overwrite=overwrite,
+        started=context.obj,
         rank=_rank(),
     )
     with printer.progress() as progress:
@@ -265,7 +270,9 @@ def segment(
     ],
     *,
     out: Annotated[Path, typer.Option("-o", "--output", help="The output folder to make.")],
-    formats: Annotated[str, typer.Option("--format", help="Comma-separated: nifti, dicom-seg, png, measurements.")] = "nifti",
+    formats: Annotated[
+        str, typer.Option("--format", help="Comma-separated: nifti, dicom-seg, png, measurements.")
+    ] = "nifti",
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored copies: slower, a little better.")] = False,

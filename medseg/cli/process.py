@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import time
+
+import psutil
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 _NEVER = 2**31 - 1
@@ -17,6 +20,11 @@ def wait_without_spinning() -> None:
     all others spin until it comes back: a training step then took eight times as long, and five times the CPU.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def started() -> float:
+    """Return when this process was started, on `time.monotonic`: a budget also pays for loading the program."""
+    return time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
 
 
 def keep_memory() -> None:

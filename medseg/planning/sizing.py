@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 LARGEST_PATCH = {2: 2048**2, 3: 256**3}  # voxels nnU-Net starts from
 CPU_PATCH = {2: 512 * 512, 3: 64**3}  # voxels of a patch on a CPU
-CPU_BATCH = {2: 512 * 512, 3: 180_000}  # voxels of a batch on a CPU
+CPU_BATCH = {2: 512 * 512, 3: 90_000}  # voxels of a batch on a CPU: where time is short, many steps beat large ones
 CPU_MAX_BATCH = 16
 SMALLEST_PATCH = {2: 32**2, 3: 16**3}  # voxels; less shows no anatomy
-MIN_BATCH = 2
+MIN_BATCH = {"cpu": 1, "cuda": 2}
 WIDTH = {"cpu": 16, "cuda": 32}  # CPU kernels of bf16 work on 16 channels at a time
 MAX_WIDTH = {2: 512, 3: 320}
 SHARE_OF_CASES = 0.05  # a batch holds at most this share of all voxels
@@ -84,7 +84,7 @@ def sized(
         shape = topology(sides, task.spacing_mm, max_stages=_max_stages(recipe))
         network = _network(shape, recipe, resources.device)
         per_sample, fixed = _bytes(network, shape.patch, task, resources.device)
-        fits = fixed + MIN_BATCH * per_sample <= budget
+        fits = fixed + MIN_BATCH[resources.device] * per_sample <= budget
         if patch is not None:
             break
         if fits and math.prod(shape.patch) <= _most_voxels(task, resources):
@@ -147,10 +147,11 @@ def _bytes(network: UNetSpec, patch: Sequence[int], task: Task, device: str) -> 
 
 def _batch(task: Task, patch: Sequence[int], resources: Resources, most: int) -> int:
     voxels = math.prod(patch)
-    limits = [most, max(MIN_BATCH, round(SHARE_OF_CASES * task.total_voxels / voxels))]
+    least = MIN_BATCH[resources.device]
+    limits = [most, max(least, round(SHARE_OF_CASES * task.total_voxels / voxels))]
     if resources.device == "cpu":
-        limits += [max(MIN_BATCH, round(CPU_BATCH[len(patch)] / voxels)), CPU_MAX_BATCH]
-    return max(MIN_BATCH, min(limits))
+        limits += [max(least, round(CPU_BATCH[len(patch)] / voxels)), CPU_MAX_BATCH]
+    return max(least, min(limits))
 
 
 def _budget(resources: Resources) -> int:

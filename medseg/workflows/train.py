@@ -31,13 +31,16 @@ if TYPE_CHECKING:
     from medseg.plan import Plan
 
 ENDLESS_EPOCHS = 1_000_000  # of a run that only its budget ends
-WRITING_S = 2.0  # model, card and page, after validation
-"""Set aside of a budget."""
+WRITING_S = 5.0  # of a budget, for model, card and page
 
 
 @dataclass(frozen=True, slots=True)
 class TrainRequest:
-    """How to train: the plan to make, the folds, the time and the machine; `rank` is 0 but in helper processes."""
+    """How to train: the plan to make, the folds, the time and the machine.
+
+    `started` is when the command began, on `time.monotonic`; now, where it is not given. `rank` is 0 but in the other
+    processes of a training by several.
+    """
 
     plan: PlanRequest = field(default_factory=PlanRequest)
     fold: str = "0"
@@ -47,6 +50,7 @@ class TrainRequest:
     precision: str = "auto"
     resume: bool = False
     overwrite: bool = False
+    started: float | None = None
     rank: int = 0
 
 
@@ -90,7 +94,7 @@ def train(dataset: Path, run: Path, request: TrainRequest, *, progress: Progress
     Cancelled
         Where `progress` asked to stop; ``last/`` can be resumed.
     """
-    started = time.monotonic()
+    started = time.monotonic() if request.started is None else request.started
     folder = RunFolder(run)
     if request.rank == 0:
         folder.claim(resume=request.resume, overwrite=request.overwrite)

@@ -58,7 +58,7 @@ def recipe(name: str = "unet3d", *settings: str) -> Recipe:
 def test_small_volumes_on_a_cpu() -> None:
     plan = resolve(recipe(), HIPPOCAMPUS, resources=CPU)
     assert plan.train.patch_size == (40, 56, 40)
-    assert plan.train.batch_size == 2
+    assert plan.train.batch_size == 1
     assert plan.network.features == (16, 32, 64, 128)
     assert plan.network.deep_supervision
     assert isinstance(plan.train.optimizer, AdamW)
