@@ -115,6 +115,8 @@ def mask_id(path: Path) -> str | None:
 def named_labels(folder: Path) -> LabelSet:
     """Return the labels a folder of predictions names: in ``labels.yaml``, else in ``manifest.json``; else none.
 
+    A manifest's label without a colour, or with one that is none, gets one that is easy to tell apart.
+
     Raises
     ------
     PlanError, InputError
@@ -126,11 +128,27 @@ def named_labels(folder: Path) -> LabelSet:
             raise PlanError("the file is no list of labels", where=str(folder / "labels.yaml"))
         return LabelSet.from_json(entries)
     names: dict[int, str] = {}
+    colors: dict[int, tuple[int, int, int]] = {}
     for case in _manifest_cases(folder):
         for entry in case.get("labels") or ():
             if isinstance(entry, dict) and isinstance(entry.get("id"), int) and isinstance(entry.get("name"), str):
                 names.setdefault(entry["id"], entry["name"])
-    return LabelSet(tuple(Label(i, name, distinct_color(n)) for n, (i, name) in enumerate(sorted(names.items())) if i))
+                if color := _color(entry.get("color")):
+                    colors.setdefault(entry["id"], color)
+    return LabelSet(
+        tuple(
+            Label(i, name, colors.get(i) or distinct_color(n)) for n, (i, name) in enumerate(sorted(names.items())) if i
+        )
+    )
+
+
+def _color(entry: object) -> tuple[int, int, int] | None:
+    """Return a colour as a manifest holds it; ``None`` where it is not three whole numbers from 0 to 255."""
+    match entry:
+        case [int() as r, int() as g, int() as b] if all(type(c) is int and 0 <= c <= 255 for c in (r, g, b)):
+            return r, g, b
+        case _:
+            return None
 
 
 def _mask_of(entry: Path) -> tuple[str, Path | None]:

@@ -78,18 +78,19 @@ def _warnings(document: Mapping[str, Any]) -> list[Html]:
 
 def _label_table(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Html:
     colours = {entry.get("name"): entry.get("color") for entry in document.get("labels") or ()}
+    summary = {name: metrics for name, metrics in document.get("summary", {}).items() if name != "overall"}
+    undefined = {name: (metrics.get("hd95_mm", {}).get("undefined"),) for name, metrics in summary.items()}
+    if not any(count for (count,) in undefined.values()):
+        undefined = {}
     lines = []
-    for name, metrics in document.get("summary", {}).items():
-        if name == "overall":
-            continue
+    for name, metrics in summary.items():
         dice = [row["dice"] for row in rows if row.get("label") == name and isinstance(row.get("dice"), (int, float))]
         cells = [_mean(metrics.get(key, {}), digits) for key, _, digits in _COLUMNS]
-        undefined = metrics.get("hd95_mm", {}).get("undefined")
         strip = dot_strip(dice, low=0.0, high=1.0) if dice else ""
         shown = name if name in colours or dice else element("i", name)
         label = element("div", swatch(colours.get(name)), shown, class_="name")
-        lines.append((label, strip, *cells, metrics.get("dice", {}).get("n"), undefined))
-    header = ("label", "Dice, 0 to 1", *(name for _, name, _ in _COLUMNS), "n", "no surface")
+        lines.append((label, strip, *cells, metrics.get("dice", {}).get("n"), *undefined.get(name, ())))
+    header = ("label", "Dice, 0 to 1", *(name for _, name, _ in _COLUMNS), "n", *(("no surface",) if undefined else ()))
     return table(header, lines, text_columns=2)
 
 

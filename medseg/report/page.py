@@ -22,9 +22,10 @@ h3 { font-size: 1rem; margin: 0 0 .4rem; overflow-wrap: anywhere; } p { margin: 
 .faint { color: var(--faint); } .good { color: var(--good); } .warn { color: var(--warn); } .bad { color: var(--bad); }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 10px; background: var(--card); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .45rem .65rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td { padding: .45rem .5rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 600; color: var(--faint); font-size: .85rem; white-space: nowrap; }
 tr:last-child > td { border-bottom: 0; } td.n, th.n { text-align: right; white-space: nowrap; }
+td.n .faint { font-size: .85rem; }
 .tiles { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.2rem 0; }
 .tile { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: .7rem 1rem; min-width: 8rem; }
@@ -33,7 +34,7 @@ tr:last-child > td { border-bottom: 0; } td.n, th.n { text-align: right; white-s
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 1rem; }
 .card img { max-width: 100%; height: auto; border-radius: 6px; display: block; background: #0b0d10; }
 .swatch { display: inline-block; width: .75em; height: .75em; border-radius: 3px; margin-right: .45em; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 1rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(24rem, 100%), 1fr)); gap: 1rem; }
 svg { width: 100%; height: auto; display: block; } svg text { fill: var(--faint); font-size: 11px; }
 svg .grid { stroke: var(--line); stroke-width: 1; } details { margin-top: 1rem; } summary { cursor: pointer; }
 code { overflow-wrap: anywhere; } a { color: var(--blue); } .scroll + .cards { margin-top: 1rem; }

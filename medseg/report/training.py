@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 _EPOCH = "epoch"
 _DIGITS = 4
 _LAST_ROWS = 15
+_DICE, _MEAN = "dice", "mean"
 # What belongs into one plot: its title, and the words that column names have.
-_PLOTS = (("Loss", ("loss",)), ("Validation Dice", ("dice",)), ("Learning rate", ("lr", "learning_rate")))
+_PLOTS = (("Loss", ("loss",)), ("Validation Dice", (_DICE,)), ("Learning rate", ("lr", "learning_rate")))
 
 
 def training_report(
@@ -88,19 +89,30 @@ def _scores(document: Mapping[str, Any]) -> Html:
 
 
 def _curves(rows: Sequence[Mapping[str, object]]) -> Html:
-    columns = list(rows[0]) if rows else []
+    columns = [column for column in (rows[0] if rows else ()) if column != _EPOCH]
     cards = []
     for title, words in _PLOTS:
-        chosen = [
-            c
-            for c in columns
-            if any(word in c.lower().split("_") or word in c.lower() for word in words) and c != _EPOCH
-        ]
-        series = {column: _points(rows, column) for column in chosen}
-        plot = line_plot(series, x_name=_EPOCH, from_zero=title != "Loss")
+        names = _names([column for column in columns if _belongs(column, words)])
+        series = {name: _points(rows, column) for column, name in names.items()}
+        plot = line_plot(series, x_name=_EPOCH, from_zero=title != "Loss", bold=names.get(_DICE, ""))
         if plot:
             cards.append(element("div", element("h3", title), plot, class_="card"))
     return element("div", *cards, class_="plots")
+
+
+def _belongs(column: str, words: Sequence[str]) -> bool:
+    """Tell whether a column goes into the plot of these words; whatever a label is called, its Dice is a Dice."""
+    if column.startswith(f"{_DICE}_"):
+        return _DICE in words
+    return any(word in column.lower() for word in words)
+
+
+def _names(columns: Sequence[str]) -> dict[str, str]:
+    """Return what the legend calls each column: a label's Dice by its label, the Dice of all of them the mean."""
+    names = {column: column.removeprefix(f"{_DICE}_") or column for column in columns}
+    if _DICE in names and _MEAN not in names.values():
+        names[_DICE] = _MEAN
+    return names if len(set(names.values())) == len(names) else {column: column for column in columns}
 
 
 def _points(rows: Sequence[Mapping[str, object]], column: str) -> list[tuple[float, float]]:

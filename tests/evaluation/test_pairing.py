@@ -9,6 +9,7 @@ import pytest
 
 from medseg.errors import InputError, PlanError
 from medseg.evaluation.pairing import masks_in, named_labels, pair
+from medseg.labels import distinct_color
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +78,19 @@ def test_names_come_from_labels_yaml_before_the_manifest(tmp_path: Path) -> None
     (tmp_path / "labels.yaml").write_text("heart: 4\n")
     with pytest.raises(PlanError, match="no list of labels"):
         named_labels(tmp_path)
+
+
+def test_colours_come_from_the_manifest_where_they_are_colours(tmp_path: Path) -> None:
+    wrong: list[object] = [None, [1, 2], [1, 2, 256], [-1, 2, 3], [True, 2, 3], [1.0, 2, 3], "123", {"r": 1}]
+    cases = [
+        {"labels": [{"id": 1, "name": "liver", "color": [1, 2, 3]}, {"id": 2, "name": "spleen"}]},
+        {"labels": [{"id": 1, "name": "liver", "color": [9, 9, 9]}, {"id": 2, "name": "spleen", "color": [4, 5, 255]}]},
+        {"labels": [{"id": 10 + n, "name": f"odd {n}", "color": color} for n, color in enumerate(wrong)]},
+    ]
+    (tmp_path / "manifest.json").write_text(json.dumps({"cases": cases}))
+    labels = named_labels(tmp_path)
+    assert [label.color for label in labels][:2] == [(1, 2, 3), (4, 5, 255)]
+    assert [label.color for label in labels][2:] == [distinct_color(2 + n) for n in range(len(wrong))]
 
 
 @pytest.mark.parametrize("text", ["{", "\xff", "[" * 100_000])

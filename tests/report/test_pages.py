@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from html.parser import HTMLParser
 from typing import Any
 
@@ -175,6 +176,34 @@ def test_training_report_draws_what_the_log_holds() -> None:
     assert text.count("<polyline") == 3
     for fact in ("Loss", "Validation Dice", "Learning rate", "0.750", "The last 15 of 29 epochs"):
         assert fact in text
+
+
+def test_curves_of_labels_carry_their_names_and_the_mean_is_thicker() -> None:
+    rows = [{"epoch": n, "loss": 1 / n, "dice": 0.5, "dice_liver": 0.6, "dice_glossal_lr": 0.4} for n in (1, 2, 3)]
+    text = training_report({"fold_0": rows})
+    loss, dice = text[text.index("Loss") : text.index("Validation Dice")], text[text.index("Validation Dice") :]
+    assert loss.count("<polyline") == 1  # a label called after a loss stays with the Dice
+    plot = dice[: dice.index("</svg>")]
+    assert re.findall(r"<rect.*?</rect><text[^>]*>([^<]*)<", plot) == ["mean", "liver", "glossal_lr"]
+    assert re.findall(r'stroke-width="(\d)"', plot) == ["2", "2", "3"]
+    assert "Learning rate" not in text
+
+
+def test_no_curve_is_lost_where_a_label_has_the_mean_s_name() -> None:
+    rows = [{"epoch": n, "dice": 0.5, "dice_mean": 0.6} for n in (1, 2)]
+    text = training_report({"fold_0": rows})
+    assert text.count("<polyline") == 2
+    assert re.findall(r"<rect.*?</rect><text[^>]*>([^<]*)<", text) == ["dice", "mean"]
+
+
+def test_cases_without_a_surface_are_counted_where_there_are_any() -> None:
+    table = document()
+    table["summary"]["liver"]["hd95_mm"] = {"mean": 1.0, "n": 2, "undefined": 0}
+    assert "no surface" not in evaluation_report(table)
+    table["summary"]["liver"]["hd95_mm"]["undefined"] = 7
+    text = evaluation_report(table)
+    assert "no surface" in text
+    assert '<td class="n">7</td></tr>' in text
 
 
 def test_elements_escape_all_but_html() -> None:
