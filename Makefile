@@ -68,7 +68,7 @@ doctest: dev
 
 # The doctests of `check` run here within the suite, once, where they count for coverage.
 test: system lint
-	@OMP_NUM_THREADS=1 scripts/with-display.sh $(BIN)/pytest --numprocesses=$(JOBS) --dist=loadscope --cov --cov-report=term
+	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 scripts/with-display.sh $(BIN)/pytest --numprocesses=$(JOBS) --dist=loadscope --cov --cov-report=term
 
 bench: dev
 	@test -n "$(BENCHMARKS)" || { echo "benchmarks/ holds no program" >&2; exit 1; }

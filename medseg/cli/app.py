@@ -17,7 +17,7 @@ from medseg import __version__
 from medseg.cli import process
 from medseg.cli.console import Printer
 from medseg.errors import MedsegError, PlanError
-from medseg.progress import Cancelled
+from medseg.progress import Cancelled, ignore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -254,7 +254,7 @@ def train(
         rank=_rank(),
     )
     with printer.progress() as progress:
-        report = verb(dataset, run, request, progress=progress)
+        report = verb(dataset, run, request, progress=ignore if request.rank else progress)
     if request.rank:
         return
     printer.table("Dice on the validation cases", ("fold", "label", "mean", "95 % interval", "cases"), report.rows())
