@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from medseg.errors import InputError, ModelError
 from medseg.resample import resample
+from medseg.resample.cells import labels_between
 from medseg.resample.copying import copied
-from medseg.resample.images import inside_faces
 from medseg.resample.lattice import Lattice
 from medseg.transforms.intensity import normalise
 from medseg.volume import Segmentation, Volume
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 IMAGE_ORDER: Literal[3] = 3  # cubic, as nnU-Net; along the axes of a grid it costs little more than linear
 MAX_WORKING_VOXELS = 4_000_000_000  # a scan beyond this has a header in other units
-_SLAB_VOXELS = 2_000_000
 _GATHERED = 4_000_000  # scores taken from memory at once
 
 
@@ -140,7 +139,10 @@ def restore(logits: Volume, onto: Geometry, labels: LabelSet) -> Segmentation:
     winners = _winners(logits.array)
     lattice = Lattice.between(logits.geometry, onto)
     steps = lattice.whole_steps()
-    classes = _between_voxels(logits.array, winners, lattice) if steps is None else copied(winners, steps, fill=0)
+    if steps is None:
+        classes = labels_between(winners, lattice, lambda positions: _strongest(logits.array, positions))
+    else:
+        classes = copied(winners, steps, fill=0)
     return Segmentation(ids[classes], onto, labels)
 
 
@@ -160,35 +162,6 @@ def _winners(scores_kzyx: NDArray[Any]) -> NDArray[Any]:
             winner[score > highest] = k
             np.maximum(highest, score, out=highest)
     return winners
-
-
-def _between_voxels(scores_kzyx: NDArray[Any], winners: NDArray[Any], lattice: Lattice) -> NDArray[Any]:
-    """Return the winning class at the lattice's positions."""
-    is_mixed = _mixed_cells(winners)
-    out = np.empty(lattice.shape, dtype=winners.dtype)
-    depth = max(1, _SLAB_VOXELS // (lattice.shape[1] * lattice.shape[2]))
-    for start in range(0, lattice.shape[0], depth):
-        slab = out[start : start + depth]
-        positions = lattice.slab_positions(start, start + len(slab))
-        clipped = [np.clip(p, 0, n - 1) for p, n in zip(positions, winners.shape, strict=True)]
-        lower = [np.floor(p).astype(np.intp) for p in clipped]
-        slab[...] = winners[lower[0], lower[1], lower[2]]
-        mixed = np.nonzero(np.broadcast_to(is_mixed[lower[0], lower[1], lower[2]], slab.shape))
-        if mixed[0].size:
-            at = [np.broadcast_to(p, slab.shape)[mixed] for p in clipped]
-            slab[mixed] = _strongest(scores_kzyx, at)
-        slab[~np.broadcast_to(inside_faces(positions, winners.shape), slab.shape)] = 0
-    return out
-
-
-def _mixed_cells(winners: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell for every voxel whether it and its seven neighbours towards higher index have several winners."""
-    low, high = winners, winners
-    for axis, count in enumerate(winners.shape):
-        neighbour = np.minimum(np.arange(count) + 1, count - 1)  # the last voxel is its own
-        low = np.minimum(low, low.take(neighbour, axis=axis))
-        high = np.maximum(high, high.take(neighbour, axis=axis))
-    return np.asarray(low != high)
 
 
 def _strongest(scores_kzyx: NDArray[Any], positions: Sequence[NDArray[np.float64]]) -> NDArray[np.int64]:

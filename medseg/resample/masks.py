@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medseg.resample.images import inside_faces
+from medseg.resample.cells import labels_between
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from medseg.resample.lattice import Lattice
 
-_SLAB_VOXELS = 2_000_000
 _TIE = 1e-9  # weights closer than this are equal
 _CORNERS = tuple(itertools.product((0, 1), repeat=3))
 
@@ -43,49 +42,13 @@ def interpolated_labels(mask_zyx: NDArray[Any], lattice: Lattice) -> NDArray[Any
         (Z, Y, X) of the lattice, in the mask's type.
     """
     mask = np.ascontiguousarray(mask_zyx)
-    is_uniform = _uniform_cells(mask)
-    out = np.empty(lattice.shape, dtype=mask.dtype)
-    depth = max(1, _SLAB_VOXELS // (lattice.shape[1] * lattice.shape[2]))
-    for start in range(0, lattice.shape[0], depth):
-        stop = min(start + depth, lattice.shape[0])
-        positions = lattice.slab_positions(start, stop)
-        out[start:stop] = _slab(mask, is_uniform, positions, shape=out[start:stop].shape)
-    return out
+    return labels_between(mask, lattice, lambda positions: _heaviest(mask, positions))
 
 
-def _uniform_cells(mask: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell for every voxel whether it and its seven neighbours towards higher index have one label."""
-    low, high = mask, mask
-    for axis, count in enumerate(mask.shape):
-        neighbour = np.minimum(np.arange(count) + 1, count - 1)  # the last voxel is its own
-        low = np.minimum(low, low.take(neighbour, axis=axis))
-        high = np.maximum(high, high.take(neighbour, axis=axis))
-    return np.asarray(low == high)
-
-
-def _slab(
-    mask: NDArray[Any],
-    is_uniform: NDArray[np.bool_],
-    positions: Sequence[NDArray[np.float64]],
-    *,
-    shape: tuple[int, ...],
-) -> NDArray[Any]:
-    clipped = [np.clip(p, 0, n - 1) for p, n in zip(positions, mask.shape, strict=True)]
-    lower = [np.floor(p).astype(np.intp) for p in clipped]
-    labels: NDArray[Any] = np.array(np.broadcast_to(mask[lower[0], lower[1], lower[2]], shape))
-    mixed = np.nonzero(np.broadcast_to(~is_uniform[lower[0], lower[1], lower[2]], shape))
-    if mixed[0].size:
-        first = [np.broadcast_to(i, shape)[mixed] for i in lower]
-        fraction = [np.broadcast_to(p, shape)[mixed] - i for p, i in zip(clipped, first, strict=True)]
-        labels[mixed] = _heaviest(mask, first, fraction)
-    labels[~np.broadcast_to(inside_faces(positions, mask.shape), shape)] = 0
-    return labels
-
-
-def _heaviest(
-    mask: NDArray[Any], first: Sequence[NDArray[np.intp]], fraction: Sequence[NDArray[np.float64]]
-) -> NDArray[Any]:
-    """Return the label with the largest summed weight of each cell; ties go to the lower id."""
+def _heaviest(mask: NDArray[Any], positions: Sequence[NDArray[np.float64]]) -> NDArray[Any]:
+    """Return the label with the largest summed weight at each position; ties go to the lower id."""
+    first = [np.floor(p).astype(np.intp) for p in positions]
+    fraction = [p - i for p, i in zip(positions, first, strict=True)]
     labels, weights = [], []
     for corner in _CORNERS:
         index = [np.minimum(i + c, n - 1) for i, c, n in zip(first, corner, mask.shape, strict=True)]

@@ -353,11 +353,11 @@ def test_thin_volumes(shape: tuple[int, int, int]):
 
 
 def test_slabs_do_not_show(monkeypatch: pytest.MonkeyPatch):
-    from medseg.resample import masks
+    from medseg.resample import cells
 
     labels = mask(grid())
     for target in (TARGETS["finer"], TARGETS["oblique"]):
         whole = resample(labels, onto=target).array
         with monkeypatch.context() as patch:
-            patch.setattr(masks, "_SLAB_VOXELS", 1)
+            patch.setattr(cells, "_SLAB_VOXELS", 1)
             assert np.array_equal(resample(labels, onto=target).array, whole)
