@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -29,7 +30,6 @@ from medseg.volume import Segmentation, Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor, nn
@@ -114,7 +114,7 @@ class Segmenter:
     @classmethod
     def load(
         cls,
-        folder: Path,
+        folder: Path | str,
         *,
         device: str = "auto",
         precision: str = "auto",
@@ -126,7 +126,7 @@ class Segmenter:
 
         Parameters
         ----------
-        folder : Path
+        folder : Path or str
             A model folder, as training leaves it.
         device : {"auto", "cpu", "cuda", "cuda:N"}
             Where to compute.
@@ -144,7 +144,7 @@ class Segmenter:
         ModelError
             Where the folder is damaged, or device or precision are not to be had.
         """
-        model = load_model(folder)
+        model = load_model(Path(folder))
         chosen = path or resolve_path(device, precision, patch_voxels=int(np.prod(model.plan.train.patch_size)))
         resolve_device(chosen.device)
         layout = memory_format(model.plan.network.dimensions)
