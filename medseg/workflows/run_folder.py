@@ -52,8 +52,8 @@ class RunFolder:
         names = (path.name.removeprefix("fold_") for path in self.root.glob("fold_*") if (path / "last").is_dir())
         return tuple(sorted(int(name) for name in names if name.isdecimal()))
 
-    def claim(self, *, resume: bool, overwrite: bool) -> None:
-        """Make the folder this run's own.
+    def require_free(self, *, resume: bool, overwrite: bool) -> None:
+        """Refuse a folder this run may not use; touches nothing.
 
         Raises
         ------
@@ -64,35 +64,55 @@ class RunFolder:
         """
         if resume and overwrite:
             raise PlanError("both --resume and --overwrite were given", expected="one of them")
+        where = str(self.root)
+        if self.root.exists() and not self.root.is_dir():
+            raise OutputError("there is a file of this name", expected="a folder", where=where)
         if resume:
             if not self.plan.is_file() or not self.folds:
                 raise OutputError(
                     "there is nothing to resume: the folder holds no checkpoint",
-                    where=str(self.root),
+                    where=where,
                     remedy="Start the run without --resume",
                 )
             return
-        if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
-            self._clear(overwrite=overwrite)
-        self.root.mkdir(parents=True, exist_ok=True)
+        if not self.root.is_dir() or not any(self.root.iterdir()):
+            return
+        if not overwrite:
+            raise OutputError(
+                "the run folder is not empty",
+                where=where,
+                remedy="Pass --resume to go on, --overwrite to start again, or name another folder",
+            )
+        if not self.plan.is_file():
+            raise OutputError(
+                "the folder holds something medseg train did not write", where=where, remedy="Name another folder"
+            )
+
+    def begin(self, plan: Plan, *, resume: bool) -> None:
+        """Write the plan the run goes by; but for `resume`, take away what an earlier run left.
+
+        Raises
+        ------
+        OutputError
+            Where the folder cannot be made or emptied.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            if not resume:
+                self._clear()
+        except OSError as error:
+            raise OutputError(
+                f"the run folder cannot be made ({error.strerror})",
+                where=str(self.root),
+                remedy="Name a folder you may write to",
+            ) from error
+        write_text(self.plan, plan.to_yaml())
 
     def read_plan(self) -> Plan:
         """Return the plan the run began with."""
         return Plan.read(self.plan)
 
-    def write_plan(self, plan: Plan) -> None:
-        """Write the plan the run goes by."""
-        write_text(self.plan, plan.to_yaml())
-
-    def _clear(self, *, overwrite: bool) -> None:
-        if not overwrite:
-            raise OutputError(
-                "the run folder is not empty",
-                where=str(self.root),
-                remedy="Pass --resume to go on, --overwrite to start again, or name another folder",
-            )
-        if not self.plan.is_file():
-            raise OutputError("the folder holds something medseg train did not write", where=str(self.root))
+    def _clear(self) -> None:
         for path in (*(self.root / name for name in _OURS), *self.root.glob("fold_*")):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

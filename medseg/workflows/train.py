@@ -20,6 +20,7 @@ from medseg.report import training_report
 from medseg.training import PreparedStore, TrainSettings, prepare_dataset
 from medseg.training import train as train_member
 from medseg.training.checkpoint import load_checkpoint
+from medseg.training.engine import training_precision
 from medseg.workflows.data import PlanRequest, make_plan
 from medseg.workflows.run_folder import RunFolder
 from medseg.workflows.validation import FoldScores, after_training_s, validate
@@ -97,10 +98,16 @@ def train(dataset: Path, run: Path, request: TrainRequest, *, progress: Progress
     started = time.monotonic() if request.started is None else request.started
     folder = RunFolder(run)
     if request.rank == 0:
-        folder.claim(resume=request.resume, overwrite=request.overwrite)
+        folder.require_free(resume=request.resume, overwrite=request.overwrite)
+    training_precision(request.precision, hardware.resolve_device(request.plan.device))  # refuses what cannot be had
+    folds = _folds_asked(request)
     data, plan, content = _planned(dataset, folder, request, progress)
+    folds = folds or tuple(range(plan.train.folds))
+    for fold in folds:
+        data.split(fold, n_folds=plan.train.folds)  # refuses a fold that does not exist
+    if request.rank == 0:  # only now that the run can start is anything of an earlier one touched
+        folder.begin(plan, resume=request.resume)
     job = _Run(folder, request, data, plan=plan, content=content, progress=progress)
-    folds = _folds(request, plan)
     scores: dict[int, FoldScores] = {}
     for fold in folds:
         begun = started if fold == folds[0] else time.monotonic()
@@ -195,12 +202,8 @@ def _planned(dataset: Path, folder: RunFolder, request: TrainRequest, progress: 
     if request.resume or request.rank:
         plan = folder.read_plan()
         data = with_labels(open_dataset(dataset, channels=plan.channels), progress=progress)
-        changed = plan.with_settings(_still_open(plan, request.plan))
-        if changed != plan and request.rank == 0:
-            folder.write_plan(changed)
-        return data, changed, dataset_sha256(data.cases)
+        return data, plan.with_settings(_still_open(plan, request.plan)), dataset_sha256(data.cases)
     proposal = make_plan(dataset, _unended(request), progress=progress)
-    folder.write_plan(proposal.plan)
     return proposal.dataset, proposal.plan, proposal.fingerprint.content_sha256
 
 
@@ -223,11 +226,12 @@ def _unended(request: TrainRequest) -> PlanRequest:
     return replace(asked, settings=(*asked.settings, f"train.epochs={ENDLESS_EPOCHS}"))
 
 
-def _folds(request: TrainRequest, plan: Plan) -> tuple[int, ...]:
+def _folds_asked(request: TrainRequest) -> tuple[int, ...]:
+    """Return the folds asked for; none where all were."""
     if request.fold == "all":
         if request.devices * request.nodes > 1:
             raise PlanError("several devices train one fold at a time", expected="--fold N with --devices or --nodes")
-        return tuple(range(plan.train.folds))
+        return ()
     if not request.fold.isdecimal():
         raise PlanError(f"{request.fold!r} is no fold", expected="a number from 0, or all")
     return (int(request.fold),)

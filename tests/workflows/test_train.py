@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medseg.cli.app import main
-from medseg.errors import MedsegError, OutputError, PlanError
+from medseg.errors import InputError, MedsegError, OutputError, PlanError
 from medseg.geometry import Geometry
 from medseg.io import read_segmentation, write_segmentation, write_volume
 from medseg.model import load_model
@@ -131,6 +131,33 @@ def test_a_run_folder_is_never_touched_unasked(
     with pytest.raises(PlanError):
         train(dataset, run, request_(resume=True, overwrite=True))
     assert (run / "thesis.txt").read_text() == "irreplaceable"
+
+
+@pytest.mark.parametrize("wrong", [{"fold": "9"}, {"fold": "first"}, {"precision": "fp8"}])
+def test_overwriting_waits_until_the_run_can_start(
+    wrong: dict[str, object], dataset: Path, tmp_path: Path, request_: Callable[..., TrainRequest]
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(MedsegError):
+        train(dataset, run, request_(**wrong))
+    assert not run.exists()
+    (run / "fold_0" / "last").mkdir(parents=True)
+    for place in (run / "plan.yaml", run / "fold_0" / "last" / "weights.safetensors"):
+        place.write_text("hours of work")
+    with pytest.raises(MedsegError):
+        train(dataset, run, request_(**wrong, overwrite=True))
+    with pytest.raises(InputError):
+        train(tmp_path / "nowhere", run, request_(overwrite=True))
+    assert (run / "plan.yaml").read_text() == "hours of work"
+    assert (run / "fold_0" / "last" / "weights.safetensors").read_text() == "hours of work"
+
+
+def test_a_run_folder_that_is_a_file(dataset: Path, tmp_path: Path, request_: Callable[..., TrainRequest]) -> None:
+    (tmp_path / "run").write_text("irreplaceable")
+    for fields in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(OutputError, match="a file of this name"):
+            train(dataset, tmp_path / "run", request_(**fields))
+    assert (tmp_path / "run").read_text() == "irreplaceable"
 
 
 def test_all_folds_make_one_model_of_several_members(
