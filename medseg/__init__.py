@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from medseg import errors
     from medseg.case import Case, Dataset
     from medseg.errors import (
         GeometryError,
@@ -30,16 +31,17 @@ if TYPE_CHECKING:
     from medseg.geometry import Box, Geometry
     from medseg.inference.segmenter import Result, Segmenter
     from medseg.io import (
+        read,
         read_geometry,
         read_segmentation,
         read_volume,
+        write,
         write_segmentation,
         write_volume,
     )
     from medseg.labels import Code, Label, LabelSet
     from medseg.plan import Fingerprint, Plan, Recipe
     from medseg.progress import Cancelled
-    from medseg.resample import resample
     from medseg.volume import Segmentation, Volume
 
 _HOMES = {
@@ -55,11 +57,18 @@ _HOMES = {
     ),
     "medseg.geometry": ("Box", "Geometry"),
     "medseg.inference.segmenter": ("Result", "Segmenter"),
-    "medseg.io": ("read_geometry", "read_segmentation", "read_volume", "write_segmentation", "write_volume"),
+    "medseg.io": (
+        "read",
+        "read_geometry",
+        "read_segmentation",
+        "read_volume",
+        "write",
+        "write_segmentation",
+        "write_volume",
+    ),
     "medseg.labels": ("Code", "Label", "LabelSet"),
     "medseg.plan": ("Fingerprint", "Plan", "Recipe"),
     "medseg.progress": ("Cancelled",),
-    "medseg.resample": ("resample",),
     "medseg.volume": ("Segmentation", "Volume"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -88,10 +97,12 @@ __all__ = [
     "Segmenter",
     "Volume",
     "__version__",
+    "errors",
+    "read",
     "read_geometry",
     "read_segmentation",
     "read_volume",
-    "resample",
+    "write",
     "write_segmentation",
     "write_volume",
 ]
@@ -99,6 +110,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Load a public noun from its room on first use (PEP 562)."""
+    if name == "errors":
+        return importlib.import_module("medseg.errors")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'medseg' has no attribute {name!r}")

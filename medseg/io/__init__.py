@@ -45,10 +45,12 @@ __all__ = [
     "check_length",
     "describe",
     "is_dicom",
+    "read",
     "read_geometry",
     "read_segmentation",
     "read_volume",
     "suffix_of",
+    "write",
     "write_segmentation",
     "write_volume",
 ]
@@ -157,6 +159,19 @@ def read_volume(path: Path | str, *, channels: Sequence[str] | None = None, volu
             where=str(path),
         )
     return Volume(image.array, image.geometry, tuple(channels))
+
+
+def read(path: Path | str) -> Volume:
+    """Return the image in a file, or the one DICOM series in a folder; `read_volume` in short."""
+    return read_volume(path)
+
+
+def write(what: Volume | Segmentation, path: Path | str) -> None:
+    """Write an image or a mask; see `write_volume` and `write_segmentation`."""
+    if isinstance(what, Segmentation):
+        write_segmentation(what, path)
+    else:
+        write_volume(what, path)
 
 
 def read_segmentation(path: Path | str, *, labels: LabelSet | None = None) -> Segmentation:
