@@ -76,8 +76,11 @@ def read_yaml(path: Path) -> Any:
         if path.stat().st_size > MAX_DOCUMENT_BYTES:
             raise PlanError(f"the file has {path.stat().st_size} bytes", expected="a YAML document", where=str(path))
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise PlanError("there is no such file", where=str(path), remedy="Correct the path") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"the file cannot be read as text ({type(error).__name__})", where=str(path)) from error
+        found = f"the file cannot be read as text ({type(error).__name__})"
+        raise PlanError(found, where=str(path), remedy="Give a YAML file in UTF-8") from error
     return parse_yaml(text, where=str(path))
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DONE, NOT_STARTED, INCOMPLETE, CANCELLED = 0, 1, 2, 130
+STOPPED = "Cancelled. What was finished is kept; --resume, where the command has it, does what is left."
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,25 +50,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     begun = process.started() if arguments is None else time.monotonic()
     try:
         command = [word for word in words if word != "--debug"]
-        return int(app(command, standalone_mode=False, prog_name="medseg", obj=begun) or DONE)
-    except TyperException as error:
-        printer.fail(f"{error.format_message()} Try 'medseg --help'.")
-        return NOT_STARTED
-    except MedsegError as error:
-        if debug:
-            traceback.print_exc()
-        printer.fail(str(error))
-        return NOT_STARTED
+        code = int(app(command, standalone_mode=False, prog_name="medseg", obj=begun) or DONE)
+        words_left = STOPPED if code == CANCELLED else ""  # typer turns Ctrl-C into a code without a word
     except (Cancelled, KeyboardInterrupt, typer.Abort) as stop:
-        printer.fail(str(stop) or "Cancelled. What was finished is kept.")
-        return CANCELLED
+        code, words_left = CANCELLED, str(stop) or STOPPED
     except Exception as error:  # noqa: BLE001 - the outermost rim: a bug becomes a sentence, with its traceback on request
-        if debug:
+        if debug and not isinstance(error, TyperException):
             traceback.print_exc()
-        printer.fail(
-            f"an unexpected {type(error).__name__}; this is a fault of medseg. Run again with --debug to see where."
-        )
-        return NOT_STARTED
+        code, words_left = NOT_STARTED, _sentence(error)
+    if words_left:
+        printer.fail(words_left)
+    return code
+
+
+def _sentence(error: Exception) -> str:
+    """Return what a person is told of an error; nothing where the help was shown instead."""
+    match error:
+        case TyperException():
+            said = error.format_message().rstrip(".")
+            return f"{said}. Try 'medseg --help'." if said else ""
+        case MedsegError():
+            return str(error)
+        case MemoryError():
+            return "there is not enough memory for this. Use smaller patches or batches, or a machine with more."
+        case _:
+            found = f"an unexpected {type(error).__name__}; this is a fault of medseg"
+            return f"{found}. Run again with --debug to see where."
 
 
 def seconds_from(text: str) -> float:
@@ -285,6 +293,7 @@ def segment(
     json: Json = False,
 ) -> None:
     """Segment scans: every file under INPUT ends as done, skipped, refused, failed or ignored, with the reason."""
+    from medseg.io.dicom.findings import Finding
     from medseg.workflows.segment import SegmentRequest
     from medseg.workflows.segment import segment as verb
 
@@ -307,6 +316,10 @@ def segment(
         for case in document["cases"]
     ]
     printer.table(str(out), ("id", "status", "reason or outputs"), [row for row in rows if row[1] != "ignored"])
+    for case in document["cases"]:
+        for fact in case["findings"] if case["status"] in {"done", "skipped"} else ():
+            if fact["severity"] != "note":
+                printer.say(_line(Finding(**fact), case["id"]))
     printer.say(
         ", ".join(f"{count} {status}" for status, count in document["counts"].items()) + f". See {out / 'report.html'}."
     )

@@ -67,7 +67,8 @@ def list_dataset(path: Path) -> Listing:
     """Return what a data set's layout says it holds, sound or not."""
     is_table = path.is_file() and path.suffix.lower() == ".csv"
     if not is_table and not path.is_dir():
-        raise InputError("there is no such data set", expected=KNOWN, where=str(path))
+        found = "the file is no data set" if path.exists() else "there is no such data set"
+        raise InputError(found, expected=KNOWN, where=str(path), remedy="Give the data set's folder or CSV file")
     try:
         return list_table(path) if is_table else _list_folder(path)
     except OSError as error:  # a name too long for the disk, a folder one may not read
@@ -80,7 +81,12 @@ def _list_folder(root: Path) -> Listing:
     document = _document(root)
     if document is None:
         if find_pair(root) is None:
-            raise InputError("the folder is not a data set medseg knows", expected=KNOWN, where=str(root))
+            raise InputError(
+                "the folder is not a data set medseg knows",
+                expected=KNOWN,
+                where=str(root),
+                remedy="Give the data set's own folder, or list its files in a CSV",
+            )
         return list_folders(root)
     has_list = isinstance(document.get("training"), list) and document["training"]
     if has_list or isinstance(document.get("dataset"), dict):

@@ -65,7 +65,9 @@ def _read(path: Path) -> tuple[tuple[str, ...], list[Mapping[str, str]]]:
             reader.fieldnames = list(columns)
             return columns, list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"the table cannot be read ({type(error).__name__})", where=str(path)) from error
+        raise InputError(
+            f"the table cannot be read ({type(error).__name__})", where=str(path), remedy="Save it as CSV in UTF-8"
+        ) from error
 
 
 def _is_image(column: str) -> bool:

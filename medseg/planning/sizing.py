@@ -96,7 +96,7 @@ def sized(
     if patch is None and not fits:
         raise PlanError(
             f"{resources.memory_bytes / 1e9:.2g} GB do not hold a batch of patches of {shape.patch}",
-            remedy="Allow more with --memory, or use slices: -r unet2d",
+            remedy="Allow more with --memory" + (", or use slices: -r unet2d" if len(shape.patch) > 2 else ""),
         )
     if patch is not None and shape.patch != tuple(patch):
         raise PlanError(

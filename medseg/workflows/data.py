@@ -107,7 +107,7 @@ def inspect(path: Path, *, deep: bool = False, progress: Progress = ignore) -> I
         Where `path` is not there.
     """
     if not path.exists():
-        raise InputError("there is no such file or folder", where=str(path))
+        raise InputError("there is no such file or folder", where=str(path), remedy="Correct the path")
     return inspect_folder(path, deep=deep, progress=progress)
 
 

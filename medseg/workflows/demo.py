@@ -79,6 +79,8 @@ def _mean(values: list[float]) -> float | None:
 
 
 def _clear(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise OutputError("there is a file of this name", where=str(folder), remedy="Name a folder: medseg demo DIR")
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
         raise OutputError(
             "the folder is not empty and holds no earlier demo",

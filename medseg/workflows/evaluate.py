@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from medseg import evaluation
+from medseg.errors import OutputError
 from medseg.io.atomic import write_text
 from medseg.progress import Progress, ignore
 from medseg.report import evaluation_report
@@ -14,6 +15,7 @@ from medseg.report import evaluation_report
 if TYPE_CHECKING:
     from pathlib import Path
 
+_FILES = ("metrics.json", "metrics.csv", "report.html")
 _TABLE = ("dice", "iou", "hd95_mm", "assd_mm", "nsd")
 
 
@@ -61,7 +63,10 @@ class EvaluateReport:
         lines += self.document.get("notes", [])
         if self.document["missing"]:
             lines.append(f"No prediction for {', '.join(self.document['missing'])}: counted as zero.")
-        for name, metrics in self.document.get("comparison", {}).get("labels", {}).items():
+        comparison = self.document.get("comparison", {})
+        if comparison.get("missing"):
+            lines.append(f"The other has no prediction for {', '.join(comparison['missing'])}: counted as zero.")
+        for name, metrics in comparison.get("labels", {}).items():
             dice = metrics["dice"]
             if dice["n"]:
                 lines.append(
@@ -83,20 +88,42 @@ def evaluate(
     ------
     InputError, GeometryError
         Where cases cannot be paired or lie on different grids.
+    OutputError
+        Where `output` cannot hold the report, or holds files of its names that `evaluate` did not write.
     """
+    _require_writable(output)
     scores = _scores(predictions, references, request, progress)
     document = scores.to_json()
     if request.compare is not None:
-        document["comparison"] = evaluation.compare(scores, _scores(request.compare, references, request, progress))
-    output.mkdir(parents=True, exist_ok=True)
-    texts = {
-        "metrics.json": json.dumps(document, indent=1, allow_nan=False) + "\n",
-        "metrics.csv": scores.to_csv(),
-        "report.html": evaluation_report(document),
-    }
-    for name, text in texts.items():
+        other = _scores(request.compare, references, request, progress)
+        document["comparison"] = evaluation.compare(scores, other) | {"missing": list(other.missing)}
+    texts = (json.dumps(document, indent=1, allow_nan=False) + "\n", scores.to_csv(), evaluation_report(document))
+    _make(output)
+    for name, text in zip(_FILES, texts, strict=True):
         write_text(output / name, text)
     return EvaluateReport(document)
+
+
+def _require_writable(output: Path) -> None:
+    """Refuse a folder whose page belongs to a run or to `segment`, before anything is measured."""
+    if output.exists() and not output.is_dir():
+        raise OutputError("there is a file of this name", expected="a folder", where=str(output))
+    foreign = [name for name in _FILES if (output / name).exists()]
+    if foreign and not (output / _FILES[0]).is_file():
+        raise OutputError(
+            f"the folder holds a {foreign[0]} that medseg evaluate did not write",
+            where=str(output),
+            remedy="Name another folder",
+        )
+
+
+def _make(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"the folder cannot be made ({error.strerror})", where=str(output), remedy="Name one you may write to"
+        ) from error
 
 
 def _scores(predictions: Path, references: Path, request: EvaluateRequest, progress: Progress) -> evaluation.Evaluation:

@@ -84,13 +84,44 @@ def test_a_bug_is_admitted_and_traced_on_request(
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_the_help_that_no_words_bring_is_followed_by_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 1
+    captured = capsys.readouterr()
+    assert "inspect" in captured.out
+    assert captured.err == ""
+
+
+def test_too_little_memory_is_no_fault_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def greedy(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(data, "inspect", greedy)
+    assert main(["inspect", str(tmp_path)]) == 1
+    assert "not enough memory" in capsys.readouterr().err
+
+
+def test_a_file_is_no_place_for_a_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").write_text("irreplaceable")
+    assert main(["demo"]) == 1
+    assert capsys.readouterr().err == "medseg: demo: there is a file of this name. Name a folder: medseg demo DIR.\n"
+    assert (tmp_path / "demo").read_text() == "irreplaceable"
+
+
 @pytest.mark.parametrize("stop", [Cancelled("stopped; go on with --resume"), KeyboardInterrupt()])
-def test_cancelling_exits_with_130(stop: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancelling_exits_with_130_and_says_so(
+    stop: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def stopped(*_: object, **__: object) -> None:
         raise stop
 
     monkeypatch.setattr(data, "inspect", stopped)
     assert main(["inspect", str(tmp_path)]) == 130
+    assert "--resume" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("8m", 480), ("1h30m", 5400), ("1.5h", 5400)])

@@ -129,8 +129,11 @@ def test_less_memory_makes_smaller_patches_and_less_still_is_refused() -> None:
     assert voxels(small) < voxels(large)
     assert estimate(small, ABDOMEN, resources=GPU).train_ram_bytes <= 3_000_000_000
     assert 3_000_000_000 < estimate(large, ABDOMEN, resources=GPU).train_ram_bytes <= GPU.memory_bytes
-    with pytest.raises(PlanError, match="--memory"):
+    with pytest.raises(PlanError, match="--memory, or use slices"):
         resolve(recipe(), ABDOMEN, resources=Resources("cuda", 800_000_000))
+    with pytest.raises(PlanError) as caught:
+        resolve(recipe("unet2d"), ABDOMEN, resources=Resources("cuda", 700_000_000))
+    assert caught.value.remedy == "Allow more with --memory"
 
 
 def test_labels_with_sides_are_never_mirrored_left_to_right() -> None:
