@@ -145,6 +145,7 @@ class _Run:
         self._segmenter, self._model, self._out = segmenter, model, out
         self._options, self._journal, self._progress = options, journal, progress
         self._target = _target(segmenter)
+        self._asked = options.fingerprint(mirrored=segmenter.is_mirrored)
         about = {"name": model.card.name, "version": model.card.version, "sha256": model.sha256}
         self._manifest = Manifest(about, segmenter.path.to_json(), _now())
         self._written = 0.0
@@ -220,14 +221,13 @@ class _Run:
             peak_ram_mb=result.peak_ram_mb,
             hashes={"input": content, **written.hashes},
         )
-        asked = self._options.fingerprint
-        self._journal.record(Entry(job.id, "done", content, self._model.sha256, asked, record.to_json()))
+        self._journal.record(Entry(job.id, "done", content, self._model.sha256, self._asked, record.to_json()))
         return record
 
     def _kept(self, job: Job, content: str) -> CaseRecord | None:
         """Return the record of a case finished by an earlier run from the same input and model, outputs whole."""
         entry = self._journal.entry(job.id)
-        wanted = (content, self._model.sha256, self._options.fingerprint)
+        wanted = (content, self._model.sha256, self._asked)
         if entry is None or (entry.input_sha256, entry.model_sha256, entry.asked) != wanted:
             return None
         record = CaseRecord.from_json(entry.record)
@@ -253,7 +253,9 @@ def _require_startable(out: Path, options: BatchOptions) -> None:
             remedy="Pass --resume to do what is left, --overwrite to start again, or name another folder",
         )
     if not (out / journals.NAME).is_file():
-        raise OutputError("the folder holds something medseg segment did not write", where=str(out))
+        raise OutputError(
+            "the folder holds something medseg segment did not write", where=str(out), remedy="Name another folder"
+        )
 
 
 def _decided_path(out: Path) -> NumericPath | None:

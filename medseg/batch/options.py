@@ -47,7 +47,9 @@ class BatchOptions:
         if self.resume and self.overwrite:
             raise OutputError("both --resume and --overwrite were given", expected="one of them")
 
-    @property
-    def fingerprint(self) -> str:
-        """What of the options a finished case depends on, as text; equal text means equal results."""
-        return json.dumps({"formats": sorted(set(self.formats)), "volume": self.volume})
+    def fingerprint(self, *, mirrored: bool = False) -> str:
+        """Return what of the options, and of how the segmenter was loaded, a case depends on, as text.
+
+        Equal text means equal results.
+        """
+        return json.dumps({"formats": sorted(set(self.formats)), "volume": self.volume, "mirrored": mirrored})

@@ -111,6 +111,11 @@ class Segmenter:
             slice_axis=plan.slice_axis,
         )
 
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether windows are also predicted mirrored: asked for, and the plan has axes that may be."""
+        return bool(self._tiling.mirror_axes)
+
     @classmethod
     def load(
         cls,

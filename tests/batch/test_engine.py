@@ -373,12 +373,3 @@ def test_a_segmenter_without_a_folder_has_no_name_to_write_down(
             options=BatchOptions(),
         )
     assert not (tmp_path / "out").exists()
-
-
-def test_options_are_checked() -> None:
-    with pytest.raises(OutputError, match="'stl' is not known; expected some of nifti"):
-        BatchOptions(formats=("nifti", "stl"))
-    with pytest.raises(OutputError, match="no format"):
-        BatchOptions(formats=())
-    with pytest.raises(OutputError, match="one of them"):
-        BatchOptions(resume=True, overwrite=True)
