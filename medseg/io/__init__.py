@@ -196,6 +196,8 @@ def read_segmentation(path: Path | str, *, labels: LabelSet | None = None) -> Se
     """
     path = Path(path)
     _refuse_missing(path)
+    if is_dicom(path):
+        return _read_seg(path, labels)
     image = _read_mask(path)
     try:
         if image.array.shape[0] != 1:

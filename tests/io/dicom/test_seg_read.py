@@ -7,6 +7,7 @@ import pytest
 
 from medseg.errors import GeometryError, InputError
 from medseg.geometry import Geometry
+from medseg.io import read_segmentation
 from medseg.io.dicom import find_series, read_seg, write_seg, write_series
 from medseg.labels import LabelSet
 from medseg.volume import Segmentation
@@ -105,3 +106,16 @@ def test_other_files_are_refused(written, tmp_path):
         read_seg(tmp_path / "x.dcm")
     with pytest.raises(InputError):
         read_seg(written[0].paths[0])
+
+
+def test_it_is_read_as_any_mask_is(written, tmp_path):
+    _, segmentation, path = written
+    mask = read_segmentation(path)
+    assert mask.labels.names == ("liver", "spleen")
+    np.testing.assert_array_equal(mask.array, segmentation.array)
+    named = read_segmentation(path, labels=LabelSet.from_names({1: "a", 2: "b", 3: "c"}))
+    assert named.labels.names == ("a", "b", "c")
+    with pytest.raises(InputError, match=r"seg\.dcm"):
+        read_segmentation(path, labels=LabelSet.from_names({1: "a"}))
+    with pytest.raises(InputError, match="a folder"):
+        read_segmentation(tmp_path / "series")
