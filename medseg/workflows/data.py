@@ -85,7 +85,7 @@ class PlanProposal:
             ("parameters", f"{amounts.parameters / 1e6:.2f} million"),
             (
                 "time, one fold",
-                f"{amounts.seconds_total / 3600:.1f} h without --budget ({amounts.seconds_per_step:.2f} s a step)",
+                f"{_duration(amounts.seconds_total)} without --budget ({amounts.seconds_per_step:.2g} s a step)",
             ),
             ("RAM to train", f"{amounts.train_ram_bytes / 1e9:.1f} GB"),
             ("RAM to segment", f"{amounts.infer_ram_bytes / 1e9:.1f} GB"),
@@ -171,6 +171,13 @@ def _passes_auto(document: Any, keys: Sequence[str]) -> bool:
         if document == "auto":
             return True
     return False
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as people say it: 40 s, 12 min, 3.5 h."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
 
 
 def _mm(spacing_mm: Sequence[float]) -> str:
