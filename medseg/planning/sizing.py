@@ -76,7 +76,8 @@ def sized(
     Raises
     ------
     PlanError
-        Where the memory does not hold a batch of the smallest patch, or a given patch does not fit the strides.
+        Where the memory does not hold the batch given, or one of the smallest patch; or a given patch does not fit the
+        strides.
     """
     budget = _budget(resources)
     sides = _first_patch(task) if patch is None else tuple(patch)
@@ -93,10 +94,12 @@ def sized(
         if smaller is None:
             break
         sides = smaller
-    if patch is None and not fits:
+    fewest = batch or MIN_BATCH[resources.device]
+    if fixed + fewest * per_sample > budget:
+        instead = "ask for less" if batch or patch else "use slices: -r unet2d" if len(shape.patch) > 2 else ""
         raise PlanError(
-            f"{resources.memory_bytes / 1e9:.2g} GB do not hold a batch of patches of {shape.patch}",
-            remedy="Allow more with --memory" + (", or use slices: -r unet2d" if len(shape.patch) > 2 else ""),
+            f"{resources.memory_bytes / 1e9:.2g} GB do not hold a batch of {fewest} of patches of {shape.patch}",
+            remedy="Allow more with --memory" + (f", or {instead}" if instead else ""),
         )
     if patch is not None and shape.patch != tuple(patch):
         raise PlanError(

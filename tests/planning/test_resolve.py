@@ -247,3 +247,10 @@ def test_sizes_are_read(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(PlanError, match="size"):
         parse_size(text)
+
+
+def test_a_batch_that_memory_does_not_hold_is_refused_before_anything_starts() -> None:
+    with pytest.raises(PlanError, match="batch of 100000"):
+        resolve(recipe("unet3d", "train.batch_size=100000"), HIPPOCAMPUS, resources=CPU)
+    plan = resolve(recipe("unet3d", "train.batch_size=4"), HIPPOCAMPUS, resources=CPU)
+    assert plan.train.batch_size == 4
