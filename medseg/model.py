@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from medseg import networks
 from medseg.documents import format_yaml, read_yaml
 from medseg.errors import ModelError, OutputError, PlanError
+from medseg.io.hashing import file_sha256
 from medseg.labels import LabelSet
 from medseg.plan import Plan
 from medseg.plan.part import Part
@@ -213,7 +214,7 @@ def save_model(folder: Path, *, plan: Plan, members: Mapping[int, Mapping[str, T
             fresh = Path(scratch) / "model"
             fresh.mkdir()
             _write_parts(fresh, plan, members)
-            hashes = {path.name: _sha256(path) for path in sorted(fresh.iterdir())}
+            hashes = {path.name: file_sha256(path) for path in sorted(fresh.iterdir())}
             _write_text(fresh / CARD, card.model_copy(update={"files": hashes}).to_yaml())
             model = load_model(fresh)
             _put_in_place(fresh, folder, aside=Path(scratch) / "old")
@@ -248,11 +249,6 @@ def _write_text(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(kind: type[P], path: Path) -> P:
@@ -292,7 +288,7 @@ def _require_files(folder: Path, card: Card) -> None:
             remedy="Take the file out of the folder",
         )
     for name, digest in card.files.items():
-        if _sha256(folder / name) != digest:
+        if file_sha256(folder / name) != digest:
             raise ModelError(
                 "the file's content is not what the card says (SHA-256)", where=str(folder / name), remedy=_AGAIN
             )

@@ -22,6 +22,7 @@ import torch
 from torch.nn import functional as F
 
 from medseg.errors import ModelError, PlanError
+from medseg.plan.part import AXES
 from medseg.progress import Step, ignore
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from medseg.progress import Progress
 
 SIGMA = 1 / 8  # of the window's side, as in nnU-Net
-_AXES = ("Z", "Y", "X")
 _SLICES_AT_ONCE = 16
 
 
@@ -212,7 +212,7 @@ def _cut(image_czyx: Tensor, windows: tuple[Window, Window, Window], patch_size:
 
 def _predicted(predict: Callable[[Tensor], Tensor], windows: Tensor, tiling: Tiling) -> Tensor:
     """Return logits (N, classes, z, y, x) as float32 on the CPU, averaged over mirrored views."""
-    mirrored = [_AXES.index(name) + 2 for name in tiling.mirror_axes]
+    mirrored = [AXES.index(name) + 2 for name in tiling.mirror_axes]
     views = [c for n in range(len(mirrored) + 1) for c in itertools.combinations(mirrored, n)]
     expected = (windows.shape[0], tiling.classes, *windows.shape[2:])
     total = torch.zeros(())

@@ -15,6 +15,7 @@ from medseg.io import read_volume
 from medseg.io.dicom import inspect_folder, read_series
 from medseg.io.dicom.findings import Finding, finding
 from medseg.io.dicom.item import short_hash, told_apart
+from medseg.io.hashing import file_sha256
 from medseg.progress import ignore
 from medseg.resample import resample
 from medseg.volume import Volume
@@ -109,8 +110,7 @@ class Job:
         whole = hashlib.sha256()
         for path in self.files:
             try:
-                with path.open("rb") as file:
-                    whole.update(hashlib.file_digest(file, "sha256").digest())
+                whole.update(bytes.fromhex(file_sha256(path)))
             except OSError as error:
                 reason = error.strerror or type(error).__name__
                 raise InputError(f"the file cannot be read ({reason})", where=path.name, code="unreadable") from error

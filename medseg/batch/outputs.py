@@ -12,7 +12,6 @@ format             file                     remarks
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from medseg.io import write_segmentation
 from medseg.io.atomic import write_bytes, write_text
 from medseg.io.dicom import write_seg
 from medseg.io.dicom.findings import Finding, finding
+from medseg.io.hashing import file_sha256
 from medseg.report import overlay_png
 
 if TYPE_CHECKING:
@@ -173,12 +173,6 @@ def is_intact(out: Path, outputs: Mapping[str, str], *, hashes: Mapping[str, str
         return all(file_sha256(out / path) == hashes.get(name) for name, path in outputs.items())
     except OSError:
         return False
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _put_in_place(partial: Path, place: Path) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 AxisName = Literal["Z", "Y", "X"]
+AXES: tuple[AxisName, ...] = ("Z", "Y", "X")
 Auto = Literal["auto"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]

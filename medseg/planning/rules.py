@@ -11,6 +11,7 @@ import numpy as np
 
 from medseg.errors import PlanError
 from medseg.plan import ClipZScore, Rescale, ZScore
+from medseg.plan.part import AXES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from medseg.plan import ChannelFingerprint, Fingerprint, Normalisation, Recipe
     from medseg.plan.part import AxisName
 
-AXES: tuple[AxisName, ...] = ("Z", "Y", "X")
 ANISOTROPIC = 3.0  # an axis this many times as coarse, and its shape that many times as small, as the others
 COARSE_PERCENTILE = 10
 PICTURE_CHANNELS = {"red", "green", "blue", "r", "g", "b", "rgb_to_0_1"}

@@ -20,6 +20,7 @@ import numpy as np
 
 from medseg.datasets import content_sha256, for_each, read_case
 from medseg.errors import MedsegError, OutputError
+from medseg.io.hashing import file_sha256
 from medseg.preprocess import prepare, prepare_mask
 from medseg.progress import ignore
 
@@ -165,7 +166,7 @@ def _make(case: Case, plan: Plan, place: Path, key: str) -> None:
         "key": key,
         "shape": list(label_zyx.shape),
         "spans": {str(label): span for label, span in spans.items()},
-        "sha256": {name: _sha256(place / name) for name in (IMAGE, LABEL, FOREGROUND)},
+        "sha256": {name: file_sha256(place / name) for name in (IMAGE, LABEL, FOREGROUND)},
     }
     (place / ENTRY).write_text(json.dumps(entry), encoding="utf-8")
 
@@ -174,7 +175,7 @@ def _found(case_id: str, place: Path, key: str) -> PreparedCase | None:
     """Return a stored entry, or None where there is none that is whole."""
     try:
         entry = json.loads((place / ENTRY).read_text(encoding="utf-8"))
-        if entry["key"] != key or any(_sha256(place / name) != digest for name, digest in entry["sha256"].items()):
+        if entry["key"] != key or any(file_sha256(place / name) != digest for name, digest in entry["sha256"].items()):
             return None
         z, y, x = entry["shape"]
         spans = {int(label): (int(start), int(stop)) for label, (start, stop) in entry["spans"].items()}
@@ -226,11 +227,6 @@ def _foreground(label_zyx: NDArray[Any], *, seed: int) -> tuple[NDArray[np.int32
 def _mapped(path: Path) -> NDArray[Any]:
     array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return array
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _failed(error: OSError, folder: Path) -> OutputError:

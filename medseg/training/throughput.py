@@ -9,6 +9,7 @@ import torch
 from medseg.networks import build, memory_format
 from medseg.plan import UNetSpec
 from medseg.planning import network_cost
+from medseg.planning.estimate import FORWARD_AND_BACK
 from medseg.training.engine import make_engine, own_random_state
 
 _CPU = UNetSpec(
@@ -18,7 +19,6 @@ _CUDA = _CPU.model_copy(update={"features": (32, 64, 128)})
 _SIDE = {"cpu": 32, "cuda": 96}
 _BATCH = 2
 _CLASSES = 3
-FORWARD_AND_BACK = 3
 
 
 def measure_flops_per_second(*, device: str = "auto", precision: str = "auto", seconds: float = 1.0) -> float:

@@ -27,6 +27,7 @@ from monai.transforms.transform import Randomizable
 from torch.nn import functional as F
 
 from medseg.errors import PlanError
+from medseg.plan.part import AXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from medseg.plan import AugmentPlan, Plan
 
-AXES = ("Z", "Y", "X")
 NOISE_STD = 0.1
 BLUR_SIGMA = (0.5, 1.0)
 BRIGHTNESS = CONTRAST = 0.25

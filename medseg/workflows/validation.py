@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,7 @@ def after_training_s(plan: Plan, cases: Sequence[Case], *, device: str) -> float
     """
     if not cases:
         return 0.0
-    path = hardware.resolve_path(device, "auto", patch_voxels=_voxels(plan))
+    path = hardware.resolve_path(device, "auto", patch_voxels=math.prod(plan.train.patch_size))
     network = networks.build(plan.network, len(plan.channels), len(plan.labels) + 1).eval()
     started = time.perf_counter()
     volume, reference = read_case(cases[0], labels=plan.labels, channels=plan.channels)
@@ -94,8 +95,3 @@ def after_training_s(plan: Plan, cases: Sequence[Case], *, device: str) -> float
     evaluation.score_case(reference, reference)
     elapsed = time.perf_counter() - started - result.seconds["network"]
     return _SAFETY * elapsed * len(cases)
-
-
-def _voxels(plan: Plan) -> int:
-    z, y, x = plan.train.patch_size
-    return z * y * x
