@@ -10,12 +10,12 @@ import numpy as np
 from medseg.errors import GeometryError
 from medseg.geometry import Geometry
 from medseg.io.dicom.findings import Finding, finding
-from medseg.io.dicom.item import Item, id_of_series
+from medseg.io.dicom.item import Item, Traits, id_of_series
 from medseg.io.dicom.lengths import missing_bytes
 from medseg.io.dicom.objects import is_multi_frame
 from medseg.io.dicom.pixels import has_decoder
 from medseg.io.dicom.positions import Stack, gap_between, oblique, slice_normal, stack
-from medseg.io.dicom.source import SourceSeries
+from medseg.io.dicom.source import Slice, SourceSeries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +98,14 @@ def _item(
         geometry=geometry,
         findings=tuple(found),
         source=SourceSeries(
-            item_id, first.modality, tuple(tuple(h.path for h in v) for v in volumes), geometry, tuple(found)
+            item_id, first.modality, tuple(tuple(Slice(h.path) for h in v) for v in volumes), geometry, tuple(found)
+        ),
+        traits=Traits(
+            first.description,
+            first.body_part,
+            protocol=first.protocol,
+            study_uid=first.study_uid,
+            frame_uid=first.frame_uid,
         ),
     )
 

@@ -55,7 +55,7 @@ def _non_finite(item: Item) -> int:
 
     if item.source is None:
         return _count(read_volume(item.files[0]).array)
-    return sum(_count(decode(volume)) for volume in item.source.volumes)
+    return sum(_count(decode([piece.path for piece in volume])) for volume in item.source.volumes)
 
 
 def _count(array: NDArray[np.generic]) -> int:

@@ -25,7 +25,7 @@ class Rule:
     remedy: str = ""
 
 
-_RESAMPLE = "Interpolate it onto a regular grid with another program, and segment that as NIfTI"
+_RESAMPLE = "Pass --on-irregular resample to interpolate it onto a regular grid, or export the series again, whole"
 _COMPLETE = "Export the series again from the archive"
 _NOT_AN_IMAGE = "Nothing to do: it is left out"
 
@@ -39,6 +39,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         # how the slices lie
         "gantry-tilt": Rule("warning", "ok"),
         "oblique": Rule("note", "ok"),
+        "not-orthonormal": Rule("note", "ok"),
         "no-geometry": Rule("error", "refused", "Export the original images; the position cannot be invented"),
         # which slices belong together
         "duplicate-instance": Rule("note", "ok"),
@@ -51,7 +52,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "empty-uid": Rule("warning", "ok"),
         # what kind of object it is
         "localizer": Rule("note", "ignored", _NOT_AN_IMAGE),
-        "mosaic": Rule("warning", "repairable", "Convert it with a program that takes mosaics apart, such as dcm2niix"),
+        "mosaic": Rule("warning", "repairable", "Pass --mosaic split to take it apart into its slices"),
         "multi-frame": Rule("error", "refused", "Convert the object to single-frame DICOM or NIfTI first"),
         "two-dimensional": Rule("note", "ok"),
         "colour": Rule("error", "refused", "Segment the grey original"),
@@ -60,9 +61,13 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "dicomdir": Rule("note", "ignored", "Nothing to do: the files it lists are found without it"),
         "wrong-modality": Rule("error", "refused", "Pass --any-modality if the model is meant for it all the same"),
         # the voxels
-        "non-finite": Rule("error", "refused", "Replace them by numbers, and segment the corrected file"),
+        "non-finite": Rule("error", "refused", "Pass --on-nonfinite fill to set them to the lowest finite value"),
         "bad-rescale": Rule("error", "refused", _COMPLETE),
         "modality-lut": Rule("note", "ok"),
+        "padding": Rule("note", "ok"),
+        "inverted": Rule("note", "ok"),
+        "suv": Rule("note", "ok"),
+        "no-suv": Rule("warning", "ok", "Export the series with its weight, dose and times"),
         "no-pixel-data": Rule("error", "refused", _COMPLETE),
         "truncated": Rule("error", "refused", _COMPLETE),
         "undecodable": Rule("error", "refused", "Export the series uncompressed (Explicit VR Little Endian)"),
@@ -71,6 +76,12 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "empty-file": Rule("note", "ignored", "Nothing to do: the file holds no byte"),
         "unreadable": Rule("error", "refused", "Check that the file is whole and that you may read it"),
         # what was asked for
+        "not-selected": Rule("note", "ignored", "Widen the rule if it should be taken"),
+        "missing-channel": Rule("error", "refused", "Name a series for every channel with --channel NAME='rule'"),
+        "ambiguous-channel": Rule("error", "refused", "Make the rule of --channel narrower, so that one series fits"),
+        "not-registered": Rule(
+            "error", "refused", "Pass --assume-registered if the series lie on each other all the same"
+        ),
         "format-not-applicable": Rule("warning", "ok", "Ask for another format, or export the series with its UIDs"),
     }
 )

@@ -29,6 +29,9 @@ _KEYWORDS = (
     "SeriesInstanceUID",
     "FrameOfReferenceUID",
     "Modality",
+    "SeriesDescription",
+    "ProtocolName",
+    "BodyPartExamined",
     "ImageType",
     "InstanceNumber",
     "AcquisitionNumber",
@@ -78,6 +81,9 @@ class Header:
     series_uid: str
     frame_uid: str
     modality: str
+    description: str
+    protocol: str
+    body_part: str
     image_type: tuple[str, ...]
     instance_number: int
     acquisition: int | None
@@ -240,6 +246,9 @@ def _header(path: Path, dataset: Dataset, pixels: PixelElement | None) -> Header
         series_uid=_text(dataset, "SeriesInstanceUID"),
         frame_uid=_text(dataset, "FrameOfReferenceUID"),
         modality=modality,
+        description=_text(dataset, "SeriesDescription"),
+        protocol=_text(dataset, "ProtocolName"),
+        body_part=_text(dataset, "BodyPartExamined").upper(),
         image_type=_texts(dataset, "ImageType"),
         instance_number=_whole(dataset, "InstanceNumber") or 0,
         acquisition=_whole(dataset, "AcquisitionNumber"),

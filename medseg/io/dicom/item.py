@@ -23,6 +23,27 @@ _LONGEST_ID = 100
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))})
 
 
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a selection may ask for beside kind and grid. People write these texts: they are matched, never shown.
+
+    Attributes
+    ----------
+    description, protocol : str
+        Of the series, as the scanner's operator named them.
+    body_part : str
+        BodyPartExamined.
+    study_uid, frame_uid : str
+        What tells which series belong together.
+    """
+
+    description: str = ""
+    body_part: str = ""
+    protocol: str = ""
+    study_uid: str = ""
+    frame_uid: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Item:
     """One thing found under a path.
@@ -49,6 +70,8 @@ class Item:
         What `paths` are relative to.
     source : SourceSeries or None
         For a DICOM series or image: what `read_series` needs.
+    traits : Traits
+        For a DICOM series or image: what it is called.
     """
 
     id: str
@@ -63,6 +86,7 @@ class Item:
     geometry: Geometry | None = None
     findings: tuple[Finding, ...] = ()
     source: SourceSeries | None = field(default=None, repr=False)
+    traits: Traits = field(default_factory=Traits, repr=False)
 
     @property
     def status(self) -> Status:

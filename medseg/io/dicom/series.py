@@ -16,7 +16,7 @@ from medseg.io.dicom.item import Item
 from medseg.io.dicom.pixels import read_pixels
 from medseg.io.dicom.quiet import quiet
 from medseg.io.dicom.rescale import rescaled
-from medseg.io.dicom.source import SourceSeries
+from medseg.io.dicom.source import Repairs, SourceSeries
 from medseg.progress import Progress, Step, ignore
 from medseg.volume import Volume
 
@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 Source = Path | SourceSeries | Item | list[Path] | tuple[Path, ...]
 
 _MOST_THREADS = 8
+AS_IT_IS = Repairs()
 
 
-def find_series(source: Source, *, item: str | None = None, volume: int | None = None) -> SourceSeries:
+def find_series(
+    source: Source, *, item: str | None = None, volume: int | None = None, repairs: Repairs = AS_IT_IS
+) -> SourceSeries:
     """Find the one series or image to read, looking at headers only.
 
     Parameters
@@ -43,7 +46,9 @@ def find_series(source: Source, *, item: str | None = None, volume: int | None =
     item : str, optional
         Id of the item to take where there are several.
     volume : int, optional
-        Number of the volume to take from a 4-D series, counted from 0.
+        Number of the volume to take from a 4-D series, counted from 0; in short for ``Repairs(volume=...)``.
+    repairs : Repairs
+        The steps that are allowed to make the series readable.
 
     Raises
     ------
@@ -51,17 +56,21 @@ def find_series(source: Source, *, item: str | None = None, volume: int | None =
         Where there is none, several, or one that cannot be read honestly; the sentence says why.
     """
     if isinstance(source, SourceSeries):
-        return source if volume is None else source.pick(volume)
+        return (source if volume is None else source.pick(volume)).repaired(repairs)
     chosen = source if isinstance(source, Item) else _choose(source, item)
     if chosen.source is None:
         raise InputError("no DICOM image", where=chosen.id)
-    if volume is not None:
-        return _readable(chosen, chosen.source.pick(volume))
-    return _readable(chosen, chosen.source)
+    series = chosen.source if volume is None else chosen.source.pick(volume)
+    return _readable(chosen, series.repaired(repairs))
 
 
 def read_series(
-    source: Source, *, item: str | None = None, volume: int | None = None, progress: Progress = ignore
+    source: Source,
+    *,
+    item: str | None = None,
+    volume: int | None = None,
+    repairs: Repairs = AS_IT_IS,
+    progress: Progress = ignore,
 ) -> Volume:
     """Read a DICOM image series, or a two-dimensional DICOM image.
 
@@ -75,7 +84,9 @@ def read_series(
     item : str, optional
         Id of the item to take where the folder holds several.
     volume : int, optional
-        Number of the volume to take from a 4-D series, counted from 0.
+        Number of the volume to take from a 4-D series, counted from 0; in short for ``Repairs(volume=...)``.
+    repairs : Repairs
+        The steps that are allowed to make the series readable.
     progress : Progress, optional
         Told after each slice (stage ``"read"``); may cancel.
 
@@ -89,14 +100,16 @@ def read_series(
     InputError
         Where the series cannot be read honestly; the sentence says why and what to do.
     """
-    series = find_series(source, item=item, volume=volume)
+    series = find_series(source, item=item, volume=volume, repairs=repairs)
     if series.geometry is None:
         raise InputError("the slices span no regular grid", where=series.id, code="no-geometry")
     array = decode(series.paths, progress=progress)
     return Volume(array[None], series.geometry, (series.modality or "image",))
 
 
-def read_series_geometry(source: Source, *, item: str | None = None, volume: int | None = None) -> Geometry:
+def read_series_geometry(
+    source: Source, *, item: str | None = None, volume: int | None = None, repairs: Repairs = AS_IT_IS
+) -> Geometry:
     """Return the grid `read_series` would give, from headers alone.
 
     Raises
@@ -104,7 +117,7 @@ def read_series_geometry(source: Source, *, item: str | None = None, volume: int
     InputError
         As `read_series`.
     """
-    series = find_series(source, item=item, volume=volume)
+    series = find_series(source, item=item, volume=volume, repairs=repairs)
     if series.geometry is None:
         raise InputError("the slices span no regular grid", where=series.id, code="no-geometry")
     return series.geometry
