@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 from medseg.documents import format_yaml, parse_yaml, read_yaml
 from medseg.errors import PlanError
 from medseg.labels import LabelSet
+from medseg.selection import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,6 +33,17 @@ def _checked_codes(codes: str) -> str:
 
 
 Codes = Annotated[str, AfterValidator(_checked_codes)]
+
+
+def _checked_rule(text: str) -> str:
+    try:
+        return str(parse(text))
+    except PlanError as error:
+        raise ValueError(str(error)) from error
+
+
+Selection = Annotated[str, AfterValidator(_checked_rule)]
+"""A rule of `medseg.selection`, as text; empty where everything is meant."""
 
 
 def _labels_from(value: object) -> LabelSet:

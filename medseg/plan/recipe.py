@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from medseg.errors import PlanError
-from medseg.plan.part import Auto, AxisName, Codes, Count, Fraction, Part, PatchSize, Triple
+from medseg.plan.part import Auto, AxisName, Codes, Count, Fraction, Part, PatchSize, Selection, Triple
 from medseg.plan.training import AugmentPlan, DiceCrossEntropy, Optimizer
 
 if TYPE_CHECKING:
@@ -55,11 +55,12 @@ class TrainRecipe(Part):
 
 
 class InferRecipe(Part):
-    """`InferPlan` with ``auto``; `largest_component` names labels, or ``all``."""
+    """`InferPlan` with ``auto``; `largest_component` names labels, or ``all``; `select` is a rule for `segment`."""
 
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     mirror_axes: tuple[AxisName, ...] | Auto = "auto"
     largest_component: tuple[str, ...] | Literal["all"] = ()
+    select: Selection = ""
 
 
 class Recipe(Part):

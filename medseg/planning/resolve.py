@@ -146,4 +146,5 @@ def _infer(recipe: Recipe, fingerprint: Fingerprint, mirror: tuple[AxisName, ...
         overlap=asked.overlap,
         mirror_axes=mirror if asked.mirror_axes == "auto" else asked.mirror_axes,
         largest_component=tuple(labels.by_name(name).id for name in names),
+        select=asked.select,
     )
