@@ -2,19 +2,21 @@
 
 PYTHON ?= python3
 JOBS ?= 2
+EXAMPLES ?= 20000
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint doctest bench docs clean system dev
+.PHONY: help install demo test check lint doctest fuzz bench docs clean system dev
 
 help:
-	@echo "make install   .venv with medseg and its napari extra"
+	@echo "make install   .venv with medseg and its extras"
 	@echo "make demo      train on phantoms, segment unseen DICOM series, write demo/out/report.html"
 	@echo "make test      all checks and tests, with what they need"
 	@echo "make check     lint, format, types, import contracts, doctests"
+	@echo "make fuzz      damaged DICOM files at random, EXAMPLES=20000 of them; the suite looks at a fixed few"
 	@echo "make bench     the benchmarks, side by side with other tools"
 	@echo "make docs      check every link of the documentation"
 	@echo "make clean     remove demo/, dist/ and caches; .venv stays"
@@ -37,7 +39,7 @@ $(BIN)/python:
 $(VENV)/installed.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing PyTorch, then medseg, into $(VENV) (once; some minutes)"
 	@$(PIP) torch
-	@$(PIP) -e '.[gui]'
+	@$(PIP) -e '.[gui,rtstruct,stl]'
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/installed.stamp
@@ -69,6 +71,9 @@ doctest: dev
 # The doctests of `check` run here within the suite, once, where they count for coverage.
 test: system lint
 	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 scripts/with-display.sh $(BIN)/pytest --numprocesses=$(JOBS) --dist=loadscope --cov --cov-report=term
+
+fuzz: dev
+	@MEDSEG_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/fuzz
 
 bench: dev
 	@test -n "$(BENCHMARKS)" || { echo "benchmarks/ holds no program" >&2; exit 1; }
