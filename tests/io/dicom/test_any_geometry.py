@@ -1,8 +1,7 @@
-"""Any grid written as a DICOM series is read back on the same grid in the patient, voxel by voxel, however it is filed."""
+"""Any grid written as a DICOM series is read back in the same place, voxel by voxel, however it is filed."""
 
 from __future__ import annotations
 
-import random
 import tempfile
 from pathlib import Path
 
@@ -55,8 +54,7 @@ def test_a_series_lies_where_it_was_written(geometry, seed, intercept):
 
 def shuffled(files, seed):
     """Give the files names that tell nothing about their order."""
-    names = [f"{n:04d}" for n in range(len(files))]
-    random.Random(seed).shuffle(names)
+    names = [f"{n:04d}" for n in np.random.default_rng(seed).permutation(len(files))]
     for path, name in zip(files, names, strict=True):
         path.rename(path.with_name(name))
 
