@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from medseg.labels import LabelSet
+    from medseg.rois import RoiRules
 
 DEFAULT_FOLDS = 5
 MAX_ID_LENGTH = 100
@@ -111,12 +112,15 @@ class Case:
         The mask drawn by a person, where there is one.
     group : str
         Cases of one patient share a group; the id where nothing else is known.
+    rules : RoiRules or None
+        Which structure of a reference in DICOM is which label.
     """
 
     id: str
     images: tuple[Path, ...]
     reference: Path | None = None
     group: str = ""
+    rules: RoiRules | None = None
 
     def __post_init__(self) -> None:
         """Refuse a case without image, or whose id is no plain name; default the group to the id."""

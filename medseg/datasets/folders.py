@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from medseg.case import Case, safe_id, split_channel, stem_of
 from medseg.datasets.findings import finding
-from medseg.datasets.listing import Listing, channels_from, entries, labels_from_mapping, read_label_file, relative
+from medseg.datasets.label_file import read_label_file
+from medseg.datasets.listing import Listing, channels_from, entries, labels_from_mapping, relative
 from medseg.errors import InputError
+from medseg.labels import LabelSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +36,9 @@ def find_pair(root: Path) -> tuple[Path, Path] | None:
 def list_folders(root: Path) -> Listing:
     """Return what two sibling folders hold; labels come from ``labels.yaml`` beside them, where there is one."""
     cases, findings = pair(root)
-    return Listing("folders", root, cases, read_label_file(root), findings=findings, name=root.name)
+    rules = read_label_file(root)
+    labels = LabelSet(()) if rules is None else rules.labels
+    return Listing("folders", root, cases, labels, findings=findings, name=root.name, rules=rules)
 
 
 def list_nnunet(root: Path, document: Mapping[str, Any]) -> Listing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def open_dataset(path: str | Path, *, channels: Sequence[str] | None = None) -> 
         raise InputError("the data set has no image with a mask", where=str(root))
     return Dataset(
         name=listing.name,
-        cases=listing.cases,
+        cases=tuple(replace(case, rules=listing.rules) for case in listing.cases),
         labels=listing.labels,
         channels=tuple(channels or listing.channels),
         root=listing.root,

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from medseg.case import FILE_SUFFIXES, Case
-from medseg.documents import read_yaml
-from medseg.errors import InputError, PlanError
+from medseg.errors import InputError
 from medseg.labels import LabelSet
+from medseg.rois import RoiRules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 Layout = Literal["decathlon", "nnunet", "folders", "table"]
 MAX_JSON_BYTES = 64_000_000
-LABEL_FILES = ("labels.yaml", "labels.yml", "labels.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,8 @@ class Listing:
         Images that have their mask.
     labels : LabelSet
         Empty where the layout names none.
+    rules : RoiRules or None
+        Which structure of a DICOM reference is which label; ``None`` where the layout names no label.
     channels : tuple of str
         Empty where the layout does not tell.
     findings : tuple of DatasetFinding
@@ -51,6 +52,12 @@ class Listing:
     channels: tuple[str, ...] = ()
     findings: tuple[DatasetFinding, ...] = ()
     name: str = ""
+    rules: RoiRules | None = None
+
+    def __post_init__(self) -> None:
+        """Where labels are named and nothing is said of structures, a structure is the label of its name."""
+        if self.rules is None and len(self.labels):
+            object.__setattr__(self, "rules", RoiRules.from_labels(self.labels))
 
 
 def entries(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
@@ -105,23 +112,6 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def read_label_file(root: Path) -> LabelSet:
-    """Return the labels named in ``labels.yaml`` or ``labels.json`` beside the images; none without it.
-
-    Either a list of entries as a model folder has it, or a mapping of ids and names in either direction.
-    """
-    for name in LABEL_FILES:
-        path = root / name
-        if not path.is_file():
-            continue
-        document = read_json(path) if path.suffix == ".json" else read_yaml(path)
-        try:
-            return LabelSet.from_json(document) if isinstance(document, list) else labels_from_mapping(document)
-        except (InputError, PlanError) as error:
-            raise error.at(str(path)) from error
-    return LabelSet(())
-
-
 def labels_from_mapping(document: object) -> LabelSet:
     """Return the labels of ``{"1": "liver"}`` (Decathlon) or ``{"liver": 1}`` (nnU-Net); background is left out.
 
@@ -139,14 +129,21 @@ def labels_from_mapping(document: object) -> LabelSet:
         raise InputError("the labels are not a mapping of ids and names", expected='such as {"1": "liver"}')
     names: dict[int, str] = {}
     for key, value in document.items():
-        label_id, name = _id_and_name(str(key), value)
+        label_id, name = id_and_name(str(key), value)
         if label_id in names:
             raise InputError(f"the label id {label_id} occurs twice")
         names[label_id] = name
     return LabelSet.from_names(names)
 
 
-def _id_and_name(key: str, value: object) -> tuple[int, str]:
+def id_and_name(key: str, value: object) -> tuple[int, str]:
+    """Return the id and the name of one entry of a mapping of labels, whichever of the two comes first.
+
+    Raises
+    ------
+    InputError
+        Where it is neither way round.
+    """
     if key.strip().isdecimal() and isinstance(value, str):
         return int(key), value
     if isinstance(value, list):

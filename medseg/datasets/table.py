@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from medseg.case import Case, safe_id
 from medseg.datasets.findings import finding
-from medseg.datasets.listing import Listing, plain_path, read_label_file, relative
+from medseg.datasets.label_file import read_label_file
+from medseg.datasets.listing import Listing, plain_path, relative
 from medseg.errors import InputError
+from medseg.labels import LabelSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +52,9 @@ def list_table(path: Path) -> Listing:
         findings += [_missing(p, path, line=line, case=case_id) for p in absent]
         if not absent:
             cases.append(Case(case_id, tuple(present), mask, (row.get("group") or "").strip()))
-    return Listing("table", root, tuple(cases), read_label_file(root), findings=tuple(findings), name=path.stem)
+    rules = read_label_file(root)
+    labels = LabelSet(()) if rules is None else rules.labels
+    return Listing("table", root, tuple(cases), labels, findings=tuple(findings), name=path.stem, rules=rules)
 
 
 def _read(path: Path) -> tuple[tuple[str, ...], list[Mapping[str, str]]]:

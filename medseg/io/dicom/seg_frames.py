@@ -30,7 +30,7 @@ class Frame:
     position_lps : (3,) float64, mm
         Centre of its first pixel.
     pixels_yx : (Y, X) unsigned integer
-        0 and 1, or segment numbers in a label map.
+        0 and 1; segment numbers in a label map; 0 to MaximumFractionalValue in a fractional one.
     source_uids : tuple of str
         Instances it says it was derived from.
     """
@@ -47,7 +47,7 @@ def frames_of(dataset: Dataset) -> Iterator[Frame]:
     Parameters
     ----------
     dataset : Dataset
-        A DICOM SEG of type BINARY or LABELMAP, with pixel data.
+        A DICOM SEG of type BINARY, LABELMAP or FRACTIONAL, with pixel data.
 
     Raises
     ------
@@ -55,16 +55,16 @@ def frames_of(dataset: Dataset) -> Iterator[Frame]:
         Where it is of another type, or a frame does not say where it lies.
     """
     kind = str(dataset.get("SegmentationType", ""))
-    if kind not in {"BINARY", "LABELMAP"}:
-        raise InputError(f"the segmentation is {kind or 'of no known type'}", expected="BINARY or LABELMAP")
-    pixels = _Bits(dataset) if kind == "BINARY" else _Labels(dataset)
+    if kind not in {"BINARY", "LABELMAP", "FRACTIONAL"}:
+        raise InputError(f"the segmentation is {kind or 'of no known type'}", expected="BINARY, LABELMAP or FRACTIONAL")
+    pixels = _Bits(dataset) if kind == "BINARY" else _Bytes(dataset)
     groups = dataset.get("PerFrameFunctionalGroupsSequence") or []
     if len(groups) != int(dataset.NumberOfFrames):
         raise InputError(f"{len(groups)} frames are described", expected=f"{dataset.NumberOfFrames}")
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
     for index, own in enumerate(groups):
         segment = None
-        if kind == "BINARY":
+        if kind != "LABELMAP":
             segment = int(_group(own, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber)
         position = _group(own, shared, "PlanePositionSequence").ImagePositionPatient
         yield Frame(segment, np.array([float(v) for v in position]), pixels.frame(index), _sources(own, shared))
@@ -124,14 +124,14 @@ class _Bits:
         return bits[start % 8 : start % 8 + count].reshape(self._shape)
 
 
-class _Labels:
-    """Frames of segment numbers."""
+class _Bytes:
+    """Frames of segment numbers, or of fractions."""
 
     def __init__(self, dataset: Dataset) -> None:
         shape = (int(dataset.NumberOfFrames), int(dataset.Rows), int(dataset.Columns))
         self._array = np.asarray(dataset.pixel_array).reshape(shape)
 
     def frame(self, index: int) -> NDArray[Any]:
-        """Return one frame of segment numbers."""
+        """Return one frame as stored."""
         frame: NDArray[Any] = self._array[index]
         return frame
