@@ -1,7 +1,9 @@
 """DICOM SEG out: a mask as a Segmentation object (PS3.3 section A.51) that refers to the series it was made from.
 
 The default is BINARY with empty frames left out; every frame is written where the mask is empty, or when asked for.
-Before the file takes its name it is read back by other means than it was written by, and compared.
+Frames lie on the slices that were acquired: on a tilted stack, on tilted ones; of a series that was interpolated onto
+a regular grid, on the uneven ones. Before the file takes its name it is read back by other means than it was written
+by, and compared.
 """
 
 from __future__ import annotations
@@ -13,12 +15,15 @@ import pydicom
 from pydicom.sequence import Sequence as DicomSequence
 
 from medseg import __version__
-from medseg.errors import GeometryError, InputError, OutputError
+from medseg.errors import InputError, OutputError
 from medseg.io.atomic import atomic_path
 from medseg.io.dicom.codes import concept_of
+from medseg.io.dicom.identity import Identity
 from medseg.io.dicom.quiet import quiet
-from medseg.io.dicom.seg_frames import frames_of
-from medseg.io.dicom.seg_source import reference_datasets
+from medseg.io.dicom.regularise import on_slices
+from medseg.io.dicom.seg_build import Kind, Sources, build_seg
+from medseg.io.dicom.seg_frames import Frame, frames_of
+from medseg.io.dicom.seg_source import reference_datasets, references_of
 from medseg.labels import Code
 
 if TYPE_CHECKING:
@@ -26,9 +31,8 @@ if TYPE_CHECKING:
 
     import highdicom as hd
     from numpy.typing import NDArray
-    from pydicom.dataset import Dataset
 
-    from medseg.geometry import Geometry
+    from medseg.io.dicom.seg_source import Reference
     from medseg.io.dicom.source import SourceSeries
     from medseg.labels import Label, LabelSet
     from medseg.volume import Segmentation
@@ -36,22 +40,24 @@ if TYPE_CHECKING:
 _TOLERANCE_MM = 1e-3
 _LONGEST_LABEL = 64  # LO, PS3.5 section 6.2
 _ARTIFICIAL_INTELLIGENCE = Code("DCM", "123110", "Artificial Intelligence")
-_COSINE_DIGITS = 10  # keeps a decimal string within its 16 characters
 
 
-def write_seg(
+def write_seg(  # noqa: PLR0913  what a person can ask of a SEG, each by its name
     segmentation: Segmentation,
     path: Path,
     *,
     source: SourceSeries,
     all_frames: bool = False,
+    kind: Kind = "binary",
     algorithm: str = "medseg",
     description: str = "Segmentation",
+    identity: Identity | None = None,
 ) -> None:
-    """Write a mask as DICOM SEG (BINARY).
+    """Write a mask as DICOM SEG, BINARY or as a label map.
 
-    Segments are numbered from 1 in the order of label ids, absent ones too, so that a number means the same in every
-    case of a model.
+    In a BINARY segmentation, segments are numbered from 1 in the order of label ids, absent ones too, so that a number
+    means the same in every case of a model. In a label map (LABELMAP, RLE Lossless; PS3.3 section C.8.20.2), segment
+    numbers and pixel values are the label ids, and 0 is described as background.
 
     Parameters
     ----------
@@ -60,123 +66,104 @@ def write_seg(
     path : Path
         The file to write.
     source : SourceSeries
-        The series it was made from; each frame refers to its slice.
+        The series it was made from; each frame refers to its slice, or frame, and lies where that does.
     all_frames : bool
         Write empty frames, too. Always done where the whole mask is empty.
+    kind : {"binary", "labelmap"}
+        Label maps are much smaller where there are many labels; fewer programs read them.
     algorithm : str
         What made the mask: the model's name.
     description : str
         Series description.
+    identity : Identity, optional
+        UIDs and moment; by default new ones.
 
     Raises
     ------
     InputError
-        Where the series cannot be referred to (code ``format-not-applicable``): UIDs missing beyond repair.
+        Where the series cannot be referred to (code ``format-not-applicable``): UIDs missing beyond repair, or an image
+        without a place in the patient.
     GeometryError
         Where the mask is not on the grid of `source`.
     OutputError
         Where the file cannot be written, or did not read back as written.
     """
-    if source.geometry is None or not source.geometry.same_grid(segmentation.geometry):
-        raise GeometryError("the mask is not on the grid of the series", expected=str(source.geometry), where=source.id)
     if not len(segmentation.labels):
         raise InputError("the label set is empty", expected="at least one label", where=source.id)
+    mask = on_slices(segmentation, source)
     datasets = reference_datasets(source)
-    numbers = _numbered(segmentation)
+    sources = Sources(source, datasets[0], references_of(source, datasets))
+    identity = identity or Identity.new(segmentation.labels)
+    numbers = segment_numbers(segmentation.labels, kind)
+    numbered = _numbered(mask, numbers)
     try:
         with quiet():
-            described = _described(segmentation.labels, algorithm)
-            seg = _built(numbers, described, datasets, source.geometry, all_frames=all_frames)
-            seg.SeriesDescription = description[:_LONGEST_LABEL]
+            described = _described(segmentation.labels, numbers, algorithm=algorithm, identity=identity)
+            seg = build_seg(numbered, described, sources, kind=kind, all_frames=all_frames, identity=identity)
+            seg.SeriesDescription = _text(description)
             with atomic_path(path, suffix=".dcm") as temporary:
                 seg.save_as(temporary)
-                _check(temporary, numbers, datasets)
+                del seg
+                _check(temporary, numbered, sources.references)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise OutputError(
             f"the series cannot be referred to by a DICOM SEG ({type(error).__name__})", where=source.id
         ) from error
 
 
-def _numbered(segmentation: Segmentation) -> NDArray[np.uint16]:
-    """Return the mask with label ids replaced by segment numbers 1 to N."""
-    numbers = np.zeros(max(segmentation.labels.ids) + 1, np.uint16)
-    numbers[list(segmentation.labels.ids)] = np.arange(1, len(segmentation.labels) + 1)
-    array: NDArray[np.uint16] = numbers[segmentation.array]
-    return array
+def segment_numbers(labels: LabelSet, kind: Kind) -> dict[int, int]:
+    """Return the segment number of each label id, by rising id.
+
+    Examples
+    --------
+    >>> from medseg.labels import LabelSet
+    >>> labels = LabelSet.from_names({5: "liver", 2: "spleen"})
+    >>> segment_numbers(labels, "binary"), segment_numbers(labels, "labelmap")
+    ({2: 1, 5: 2}, {2: 2, 5: 5})
+    """
+    return {i: n if kind == "binary" else i for n, i in enumerate(labels.ids, start=1)}
 
 
-def _built(
-    numbers_zyx: NDArray[np.uint16],
-    described: list[hd.seg.SegmentDescription],
-    datasets: list[Dataset],
-    geometry: Geometry,
-    *,
-    all_frames: bool,
-) -> hd.seg.Segmentation:
-    """Return the object; frames refer to the slice of the same index and lie where that does."""
-    import highdicom as hd
-
-    directions, spacing = geometry.directions_lps, geometry.spacing_mm
-    normal = np.cross(directions[:, 2], directions[:, 1])
-    between = abs(float(normal @ geometry.affine[:3, 0]))
-    return hd.seg.Segmentation(
-        source_images=datasets,
-        pixel_array=numbers_zyx if len(described) > 1 else numbers_zyx.astype(bool),
-        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=described,
-        series_instance_uid=hd.UID(),
-        series_number=_series_number(datasets[0]),
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        manufacturer="medseg",
-        manufacturer_model_name="medseg",
-        software_versions=__version__,
-        device_serial_number=__version__,
-        content_label="SEGMENTATION",
-        content_description="Segmentation by a trained network",
-        content_creator_name="medseg",
-        omit_empty_frames=bool(numbers_zyx.any()) and not all_frames,
-        # From the grid, not from nominal tags, which may be absent or another number:
-        pixel_measures=hd.PixelMeasuresSequence(
-            pixel_spacing=spacing[1:], slice_thickness=between, spacing_between_slices=between
-        ),
-        plane_orientation=hd.PlaneOrientationSequence(
-            hd.CoordinateSystemNames.PATIENT,
-            [round(float(v), _COSINE_DIGITS) for v in (*directions[:, 2], *directions[:, 1])],
-        ),
-        plane_positions=[
-            hd.PlanePositionSequence(hd.CoordinateSystemNames.PATIENT, [float(v) for v in d.ImagePositionPatient])
-            for d in datasets
-        ],
-    )
+def _numbered(mask_zyx: NDArray[Any], numbers: dict[int, int]) -> NDArray[np.unsignedinteger[Any]]:
+    """Return the mask with label ids replaced by segment numbers, in the smallest type that holds them."""
+    dtype = np.uint8 if max(numbers.values()) <= np.iinfo(np.uint8).max else np.uint16
+    if all(i == n for i, n in numbers.items()):
+        return mask_zyx.astype(dtype, copy=False)
+    table = np.zeros(max(numbers) + 1, dtype)
+    table[list(numbers)] = list(numbers.values())
+    numbered = np.empty(mask_zyx.shape, dtype)
+    for target_yx, plane_yx in zip(numbered, mask_zyx, strict=True):  # an index is 64 bits: no whole mask of them
+        target_yx[...] = table[plane_yx]
+    return numbered
 
 
-def _series_number(first: Dataset) -> int:
-    """Return a number that stands behind the source's in a list, where that has one."""
-    number = first.get("SeriesNumber")
-    return 100 * int(number) + 99 if number is not None and 0 < int(number) < 10**7 else 9999
-
-
-def _described(labels: LabelSet, algorithm: str) -> list[hd.seg.SegmentDescription]:
+def _described(
+    labels: LabelSet, numbers: dict[int, int], *, algorithm: str, identity: Identity
+) -> list[hd.seg.SegmentDescription]:
     import highdicom as hd
 
     name = hd.AlgorithmIdentificationSequence(
-        name=algorithm[:_LONGEST_LABEL], family=_coded(_ARTIFICIAL_INTELLIGENCE), version=__version__
+        name=_text(algorithm) or "medseg", family=_coded(_ARTIFICIAL_INTELLIGENCE), version=__version__
     )
-    return [_segment(number, label, name) for number, label in enumerate(labels, start=1)]
+    return [_segment(numbers[label.id], label, name, identity) for label in labels]
 
 
-def _segment(number: int, label: Label, algorithm: hd.AlgorithmIdentificationSequence) -> hd.seg.SegmentDescription:
+def _segment(
+    number: int, label: Label, algorithm: hd.AlgorithmIdentificationSequence, identity: Identity
+) -> hd.seg.SegmentDescription:
     import highdicom as hd
 
     concept = concept_of(label)
+    tracking = identity.tracking[label.id]
     segment = hd.seg.SegmentDescription(
         segment_number=number,
-        segment_label=label.name[:_LONGEST_LABEL],
+        segment_label=_text(label.name),
         segmented_property_category=_coded(concept.category),
         segmented_property_type=_coded(concept.type),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm,
+        tracking_id=_text(tracking.id),
+        tracking_uid=tracking.uid,
         display_color=hd.color.CIELabColor.from_rgb(*label.color),
     )
     if concept.modifier is not None:
@@ -185,28 +172,36 @@ def _segment(number: int, label: Label, algorithm: hd.AlgorithmIdentificationSeq
     return segment
 
 
+def _text(words: str) -> str:
+    """Return words as a long string may hold them: without backslash and control characters (PS3.5 section 6.2)."""
+    return "".join(" " if c == "\\" or not c.isprintable() else c for c in words).strip()[:_LONGEST_LABEL].strip()
+
+
 def _coded(code: Code) -> hd.sr.CodedConcept:
     import highdicom as hd
 
     return hd.sr.CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
 
 
-def _check(path: Path, numbers_zyx: NDArray[np.uint16], datasets: list[Dataset]) -> None:
-    """Read the file back with pydicom alone; compare voxels, positions and references."""
-    found = np.zeros_like(numbers_zyx)
-    where = {str(d.SOPInstanceUID): z for z, d in enumerate(datasets)}
+def _check(path: Path, numbered_zyx: NDArray[Any], references: tuple[Reference, ...]) -> None:
+    """Read the file back with pydicom alone; compare positions, references and voxels, frame by frame."""
+    places = np.array([r.position_lps for r in references])
+    inside = 0
     for frame in frames_of(pydicom.dcmread(path)):
-        slices = [where[uid] for uid in frame.source_uids if uid in where]
-        if len(slices) != 1:
-            raise OutputError(f"a frame refers to {len(slices)} slices", expected="1")
-        expected = np.array([float(v) for v in datasets[slices[0]].ImagePositionPatient])
-        off_mm = float(np.linalg.norm(frame.position_lps - expected))
-        if off_mm > _TOLERANCE_MM:
-            raise OutputError(f"a frame of the SEG lies {off_mm:.3g} mm off its slice")
-        _add(found[slices[0]], frame.pixels_yx, frame.segment or 0)
-    if not np.array_equal(found, numbers_zyx):
-        raise OutputError("the SEG did not read back as it was written", expected="the same voxels")
+        off_mm = np.linalg.norm(places - frame.position_lps, axis=1)
+        z = int(off_mm.argmin())
+        if off_mm[z] > _TOLERANCE_MM:
+            raise OutputError(f"a frame of the SEG lies {off_mm[z]:.3g} mm off its slice")
+        if frame.sources != ((references[z].sop_instance, references[z].frame),):
+            raise OutputError("a frame of the SEG does not refer to its slice alone")
+        if not _shows(frame, numbered_zyx[z]):
+            raise OutputError("the SEG did not read back as it was written", expected="the same voxels")
+        inside += int(np.count_nonzero(frame.pixels_yx))
+    if inside != np.count_nonzero(numbered_zyx):
+        raise OutputError("the SEG did not read back as it was written", expected="a frame for each slice with labels")
 
 
-def _add(plane_yx: NDArray[Any], pixels_yx: NDArray[Any], segment: int) -> None:
-    plane_yx[pixels_yx != 0] = segment
+def _shows(frame: Frame, numbers_yx: NDArray[Any]) -> bool:
+    if frame.segment is None:
+        return np.array_equal(frame.pixels_yx, numbers_yx)
+    return np.array_equal(frame.pixels_yx != 0, numbers_yx == frame.segment)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydicom.multival import MultiValue
+from pydicom.pixels.utils import iter_pixels
 
 from medseg.errors import InputError
 
@@ -31,14 +33,19 @@ class Frame:
         Centre of its first pixel.
     pixels_yx : (Y, X) unsigned integer
         0 and 1; segment numbers in a label map; 0 to MaximumFractionalValue in a fractional one.
-    source_uids : tuple of str
-        Instances it says it was derived from.
+    sources : tuple of pairs of str and int or None
+        Instances it says it was derived from, and which of their frames, counted from 1; ``None``: the whole.
     """
 
     segment: int | None
     position_lps: NDArray[np.float64]
     pixels_yx: NDArray[Any]
-    source_uids: tuple[str, ...]
+    sources: tuple[tuple[str, int | None], ...]
+
+    @property
+    def source_uids(self) -> tuple[str, ...]:
+        """Instances it says it was derived from."""
+        return tuple(uid for uid, _ in self.sources)
 
 
 def frames_of(dataset: Dataset) -> Iterator[Frame]:
@@ -96,13 +103,21 @@ def _group(own: Dataset | None, shared: Dataset | None, keyword: str) -> Dataset
     raise InputError(f"a frame has no {keyword}")
 
 
-def _sources(own: Dataset, shared: Dataset | None) -> tuple[str, ...]:
+def _sources(own: Dataset, shared: Dataset | None) -> tuple[tuple[str, int | None], ...]:
     return tuple(
-        str(image.ReferencedSOPInstanceUID)
+        (str(image.ReferencedSOPInstanceUID), number)
         for place in (own, shared)
         for derivation in ((place.get("DerivationImageSequence") or []) if place is not None else [])
         for image in derivation.get("SourceImageSequence") or []
+        for number in _frame_numbers(image)
     )
+
+
+def _frame_numbers(image: Dataset) -> list[int | None]:
+    value = image.get("ReferencedFrameNumber")
+    if value is None or value == "":
+        return [None]
+    return [int(v) for v in value] if isinstance(value, MultiValue) else [int(value)]
 
 
 class _Bits:
@@ -125,13 +140,15 @@ class _Bits:
 
 
 class _Bytes:
-    """Frames of segment numbers, or of fractions."""
+    """Frames of segment numbers, or of fractions, decoded one after the other."""
 
     def __init__(self, dataset: Dataset) -> None:
-        shape = (int(dataset.NumberOfFrames), int(dataset.Rows), int(dataset.Columns))
-        self._array = np.asarray(dataset.pixel_array).reshape(shape)
+        self._shape = (int(dataset.Rows), int(dataset.Columns))
+        self._frames = iter_pixels(dataset, raw=True)
 
     def frame(self, index: int) -> NDArray[Any]:
-        """Return one frame as stored."""
-        frame: NDArray[Any] = self._array[index]
-        return frame
+        """Return the next frame as stored; `index` must rise by one."""
+        try:
+            return np.asarray(next(self._frames)).reshape(self._shape)
+        except StopIteration as end:
+            raise InputError(f"the pixel data end before frame {index + 1}", code="truncated") from end

@@ -1,4 +1,4 @@
-"""The headers of a series as references of objects made from it: repaired where that is honest, refused where not.
+"""The slices of a series as what objects made from it refer to: repaired where that is honest, refused where not.
 
 SOP class and instance that are empty in the data set are taken from the file meta information; type 2 attributes that
 are absent or malformed become empty; an absent frame of reference is derived from the series. Study and series UIDs
@@ -7,22 +7,30 @@ cannot be repaired: an object made with invented ones would belong to no study.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pydicom
 from pydicom import config
 from pydicom.valuerep import DSfloat, validate_value
 
-from medseg.errors import InputError
+from medseg.errors import GeometryError, InputError
 from medseg.io.dicom.findings import Finding, finding
 from medseg.io.dicom.quiet import quiet
+from medseg.io.dicom.regularise import slice_positions
 from medseg.io.dicom.uids import derived_uid
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
-    from medseg.io.dicom.source import SourceSeries
+    from medseg.io.dicom.source import Slice, SourceSeries
 
+_OFF_PLACE = 0.02  # of a slice spacing: how far a header may place a slice off the grid it was put on
+_OFF_PLACE_MM = 0.02
 _TYPE_2 = (
     "PatientName",
     "PatientID",
@@ -40,8 +48,33 @@ _TEXTS = frozenset({"AS", "CS", "DA", "LO", "LT", "PN", "SH", "ST", "TM"})
 _FROM_META = (("SOPClassUID", "MediaStorageSOPClassUID"), ("SOPInstanceUID", "MediaStorageSOPInstanceUID"))
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One slice of a series, as other objects refer to it.
+
+    Attributes
+    ----------
+    sop_class, sop_instance : str
+        UIDs of its object.
+    frame : int or None
+        Number of its frame, counted from 1, in an object of several frames.
+    position_lps : tuple of float, mm
+        Centre of its first pixel, as its object says it.
+    is_whole : bool
+        Whether the frame is the slice; otherwise it holds it somewhere (a tile of a mosaic).
+    """
+
+    sop_class: str
+    sop_instance: str
+    frame: int | None
+    position_lps: tuple[float, float, float]
+    is_whole: bool = True
+
+
 def reference_datasets(source: SourceSeries) -> list[Dataset]:
     """Return the headers of a series, one per slice along z, fit to be referred to.
+
+    Slices of one multi-frame file share one header, the same object.
 
     Parameters
     ----------
@@ -54,14 +87,53 @@ def reference_datasets(source: SourceSeries) -> list[Dataset]:
         Where UIDs are missing beyond repair (code ``format-not-applicable``), or a file cannot be read any more.
     """
     with quiet():
-        datasets = [_repaired(_header(path)) for path in source.paths]
-    obstacle = _obstacle(datasets)
+        by_path = {path: _repaired(_header(path)) for path in dict.fromkeys(source.paths)}
+    datasets = [by_path[path] for path in source.paths]
+    obstacle = _obstacle(list(by_path.values())) or _unplaced(datasets, source)
     if obstacle:
         raise InputError(obstacle, where=source.id, code="format-not-applicable", remedy=_remedy())
-    for dataset in datasets:
+    for dataset in by_path.values():
         if dataset.get("SliceThickness") is None and source.geometry is not None:
             dataset.SliceThickness = DSfloat(source.geometry.spacing_mm[0], auto_format=True)
     return datasets
+
+
+def references_of(source: SourceSeries, datasets: list[Dataset]) -> tuple[Reference, ...]:
+    """Return what refers to each slice of a series.
+
+    Parameters
+    ----------
+    source : SourceSeries
+        A series of one volume.
+    datasets : list of Dataset
+        Its headers, from `reference_datasets`.
+
+    Raises
+    ------
+    GeometryError
+        Where a header places a slice elsewhere than the grid does: the files are not those that were read.
+    """
+    computed = slice_positions(source)
+    spacing = source.geometry.spacing_mm[0] if source.geometry is not None else 1.0
+    found = []
+    for piece, dataset, place in zip(source.slices, datasets, computed, strict=True):
+        stored = _position(dataset, piece)
+        position = place if stored is None else stored
+        off_mm = float(np.linalg.norm(position - place))
+        if off_mm > max(_OFF_PLACE_MM, _OFF_PLACE * spacing):
+            raise GeometryError(f"a slice lies {off_mm:.3g} mm off its place in the grid", where=piece.path.name)
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        x, y, z = (float(v) for v in position)
+        found.append(
+            Reference(
+                str(dataset.SOPClassUID),
+                str(dataset.SOPInstanceUID),
+                piece.frame + 1 if frames > 1 else None,
+                (x, y, z),
+                is_whole=piece.tile is None,
+            )
+        )
+    return tuple(found)
 
 
 def seg_obstacle(source: SourceSeries) -> Finding | None:
@@ -85,11 +157,11 @@ def _remedy() -> str:
     return "Ask for another format, or export the series with its UIDs"
 
 
-def _header(path: pydicom.fileutil.PathType) -> Dataset:
+def _header(path: Path) -> Dataset:
     try:
         return pydicom.dcmread(path, stop_before_pixels=True, force=True)
     except Exception as error:  # pydicom raises whatever its parsers raise on damaged bytes
-        raise InputError("the DICOM header cannot be read", where=str(path), code="unreadable") from error
+        raise InputError("the DICOM header cannot be read", where=path.name, code="unreadable") from error
 
 
 def _repaired(dataset: Dataset) -> Dataset:
@@ -134,10 +206,39 @@ def _obstacle(datasets: list[Dataset]) -> str:
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
         if not all(d.get(keyword) for d in datasets):
             return f"the files hold no {keyword}"
-    if not all(d.get("ImagePositionPatient") for d in datasets):
-        return "the image has no place in the patient"
     if len({str(d.SOPInstanceUID) for d in datasets}) < len(datasets):
-        return "several slices share one SOPInstanceUID"
+        return "several files share one SOPInstanceUID"
     if len({str(d.StudyInstanceUID) for d in datasets}) > 1 or len({str(d.SeriesInstanceUID) for d in datasets}) > 1:
-        return "the slices belong to several studies or series"
+        return "the files belong to several studies or series"
     return ""
+
+
+def _unplaced(datasets: list[Dataset], source: SourceSeries) -> str:
+    """Return why objects in a frame of reference cannot be made: an X-ray, or a grid that is not known."""
+    if source.geometry is None:
+        return "the slices span no grid"
+    pieces = zip(source.slices, datasets, strict=True)
+    if any(piece.tile is None and _position(dataset, piece) is None for piece, dataset in pieces):
+        return "the image has no place in the patient"
+    return ""
+
+
+def _position(dataset: Dataset, piece: Slice) -> NDArray[np.float64] | None:
+    """Return where the header places a slice; ``None`` where it does not, or only the mosaic that holds it."""
+    if piece.tile is not None:
+        return None
+    value = dataset.get("ImagePositionPatient") or _of_frame(dataset, piece.frame)
+    if not value or len(value) != 3 or not all(np.isfinite(float(v)) for v in value):
+        return None
+    return np.array([float(v) for v in value])
+
+
+def _of_frame(dataset: Dataset, frame: int) -> list[DSfloat] | None:
+    """Return the position of a frame from the functional groups: its own, or the shared one (PS3.3 C.7.6.16.2.3)."""
+    own = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    shared = dataset.get("SharedFunctionalGroupsSequence") or []
+    for group in [*own[frame : frame + 1], *shared[:1]]:
+        planes = group.get("PlanePositionSequence")
+        if planes and planes[0].get("ImagePositionPatient"):
+            return list(planes[0].ImagePositionPatient)
+    return None

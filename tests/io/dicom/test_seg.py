@@ -243,12 +243,12 @@ def test_a_mask_on_another_grid_is_refused(tmp_path, make_case):
 
 def test_a_file_that_reads_back_different_never_appears(tmp_path, make_case, monkeypatch):
     source, segmentation, _ = make_case()
-    build = seg_module._built
+    build = seg_module.build_seg
 
     def mirrored(numbers_zyx, *args, **kwargs):
         return build(numbers_zyx[:, :, ::-1], *args, **kwargs)
 
-    monkeypatch.setattr(seg_module, "_built", mirrored)
+    monkeypatch.setattr(seg_module, "build_seg", mirrored)
     with pytest.raises(OutputError, match="did not read back"):
         write_seg(segmentation, tmp_path / "seg.dcm", source=source)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["series"]
