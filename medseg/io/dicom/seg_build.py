@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.pixels.utils import compress
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
 from pydicom.valuerep import DSfloat
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["binary", "labelmap"]
 
+_RLE_BY = "pydicom"  # GDCM, which highdicom would take, ends the process on some image sizes
 _COSINE_DIGITS = 10  # keeps a decimal string within its 16 characters
 _ELSEWHERE = (
     "SharedFunctionalGroupsSequence",
@@ -108,8 +110,10 @@ def build_seg(
         content_description="Segmentation by a trained network",
         content_creator_name="medseg",
         omit_empty_frames=not all_frames and bool(numbers_zyx.any()),
-        transfer_syntax_uid=ExplicitVRLittleEndian if is_binary else RLELossless,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
     )
+    if not is_binary:
+        compress(seg, RLELossless, encoding_plugin=_RLE_BY, generate_instance_uid=False)
     _date(seg, identity)
     _refer(seg, [str(image.SOPInstanceUID) for image in images], sources)
     return seg

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydicom.multival import MultiValue
 from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import RLELossless
 
 from medseg.errors import InputError
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
+
+_RLE_BY = "pydicom"  # GDCM, which comes first otherwise, can end the process instead of raising
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +147,8 @@ class _Bytes:
 
     def __init__(self, dataset: Dataset) -> None:
         self._shape = (int(dataset.Rows), int(dataset.Columns))
-        self._frames = iter_pixels(dataset, raw=True)
+        is_rle = dataset.file_meta.TransferSyntaxUID == RLELossless
+        self._frames = iter_pixels(dataset, raw=True, decoding_plugin=_RLE_BY if is_rle else "")
 
     def frame(self, index: int) -> NDArray[Any]:
         """Return the next frame as stored; `index` must rise by one."""
