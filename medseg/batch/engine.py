@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.batch import journal as journals
-from medseg.batch.jobs import Target, find_jobs, job_of
+from medseg.batch.job import Target
+from medseg.batch.jobs import find_jobs, job_of
 from medseg.batch.journal import Entry, Journal
 from medseg.batch.manifest import NAME as MANIFEST
 from medseg.batch.manifest import CaseRecord, Manifest
@@ -26,7 +27,7 @@ from medseg.report import segment_report
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from medseg.batch.jobs import Job
+    from medseg.batch.job import Job
     from medseg.batch.options import BatchOptions
     from medseg.case import Case
     from medseg.inference import Segmenter
@@ -71,7 +72,8 @@ def run_batch(
     Returns
     -------
     Manifest
-        As it was written to ``manifest.json``.
+        As it was written to ``manifest.json``. Where there is nothing to segment, nothing is made, and `out` stays as
+        it is.
 
     Raises
     ------
@@ -79,13 +81,19 @@ def run_batch(
         Where an input is not there.
     ModelError
         Where the model cannot be loaded.
+    PlanError
+        Where the rules for the channels do not fit the model.
     OutputError
         Where `out` holds something and neither resume nor overwrite was asked for, another run works on it, or it
         cannot be written.
     """
     _require_startable(out, options)
     segmenter = load(_decided_path(out) if options.resume else None)
+    if options.select is None:
+        options = replace(options, select=segmenter.plan.infer.select)
     jobs = find_jobs(inputs, _target(segmenter), out=out, options=options, progress=progress)
+    if all(job.verdict == "ignored" for job in jobs):
+        return _blank(segmenter, options).with_cases(tuple(_record(job) for job in jobs), finished=_now())
     return _run(segmenter, jobs, out, options=options, progress=progress)
 
 
@@ -125,6 +133,21 @@ def _model(segmenter: Segmenter) -> Model:
     return segmenter.model
 
 
+def _blank(segmenter: Segmenter, options: BatchOptions) -> Manifest:
+    """Return the manifest of a run that has just begun."""
+    model = _model(segmenter)
+    about = {"name": model.card.name, "version": model.card.version, "sha256": model.sha256}
+    asked = options.to_json(mirrored=segmenter.is_mirrored)
+    return Manifest(about, segmenter.path.to_json(), _now(), options=asked)
+
+
+def _record(job: Job) -> CaseRecord:
+    """Return what is known of a job before it starts."""
+    status = "ignored" if job.verdict == "segment" else job.verdict
+    found = tuple(f.to_json() for f in job.findings)
+    return CaseRecord(job.id, status, reason=job.reason, inputs=job.inputs, findings=found)
+
+
 def _target(segmenter: Segmenter) -> Target:
     return Target(segmenter.plan.channels, _model(segmenter).card.modalities)
 
@@ -146,8 +169,7 @@ class _Run:
         self._options, self._journal, self._progress = options, journal, progress
         self._target = _target(segmenter)
         self._asked = options.fingerprint(mirrored=segmenter.is_mirrored)
-        about = {"name": model.card.name, "version": model.card.version, "sha256": model.sha256}
-        self._manifest = Manifest(about, segmenter.path.to_json(), _now())
+        self._manifest = _blank(segmenter, options)
         self._written = 0.0
 
     def through(self, jobs: Sequence[Job]) -> Manifest:
@@ -178,9 +200,9 @@ class _Run:
 
     def _ended(self, job: Job) -> CaseRecord:
         """Return how a job ended; the rim that keeps one case from stopping the others."""
-        blank = CaseRecord(job.id, "ignored", inputs=job.inputs, findings=tuple(f.to_json() for f in job.findings))
+        blank = _record(job)
         if job.verdict != "segment":
-            return replace(blank, status=job.verdict, reason=job.reason)
+            return blank
         try:
             return self._segmented(job, blank)
         except MedsegError as error:
@@ -202,7 +224,7 @@ class _Run:
         if kept is not None:
             return kept
         started = time.perf_counter()
-        volume = job.read(self._target, progress=self._progress)
+        volume, mended = job.read(self._target, progress=self._progress)
         seconds = {"read": time.perf_counter() - started}
         result = self._segmenter.segment(volume, progress=self._progress)
         started = time.perf_counter()
@@ -214,7 +236,7 @@ class _Run:
             status="done",
             outputs=written.outputs,
             labels=label_rows(result.segmentation),
-            findings=(*blank.findings, *(f.to_json() for f in written.findings)),
+            findings=(*blank.findings, *(f.to_json() for f in (*mended, *written.findings))),
             confidence=result.confidence,
             flags=result.flags,
             seconds=seconds,

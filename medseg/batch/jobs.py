@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import defaultdict
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from medseg.batch.channels import Match, apart, match, rules_in_order, studies
+from medseg.batch.job import Job, Target
+from medseg.batch.selection import left_out
 from medseg.errors import InputError
-from medseg.io import read_volume
-from medseg.io.dicom import inspect_folder, read_series
+from medseg.io import is_dicom
+from medseg.io.dicom import inspect_folder
 from medseg.io.dicom.findings import Finding, finding
 from medseg.io.dicom.item import short_hash, told_apart
-from medseg.io.hashing import file_sha256
 from medseg.progress import ignore
-from medseg.resample import resample
-from medseg.volume import Volume
+from medseg.selection import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,95 +24,10 @@ if TYPE_CHECKING:
 
     from medseg.batch.options import BatchOptions
     from medseg.case import Case
-    from medseg.io.dicom import Item, SourceSeries
+    from medseg.io.dicom import Item
     from medseg.progress import Progress
 
-Verdict = Literal["segment", "refused", "ignored"]
-
 _CHANNEL_FILE = re.compile(r"(?P<stem>.*)_(?P<channel>[0-9]{4})(?P<suffix>\.[^/]+)")  # as nnU-Net names them
-_SAME_MODALITY = {"MRI": "MR", "PET": "PT"}  # what data sets write, and DICOM's word for it (PS3.3 C.7.3.1.1.1)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What the model can take: its channels, and the modalities its card names."""
-
-    channels: tuple[str, ...]
-    modalities: tuple[str, ...]
-
-    def takes(self, modality: str | None) -> bool:
-        """Tell whether the card names a DICOM modality."""
-        known = {_SAME_MODALITY.get(name.upper(), name.upper()) for name in self.modalities}
-        return (modality or "").upper() in known
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One case to be.
-
-    Attributes
-    ----------
-    id : str
-        Unique in the batch; never from a patient attribute.
-    inputs : tuple of str
-        Relative to the INPUT they were found under.
-    files : tuple of Path
-        The same, to open.
-    verdict : {"segment", "refused", "ignored"}
-    reason : str
-        Why it will not be segmented.
-    findings : tuple of Finding
-    source : SourceSeries or None
-        For DICOM.
-    volume : int or None
-        Which volume of a 4-D input.
-    """
-
-    id: str
-    inputs: tuple[str, ...]
-    files: tuple[Path, ...]
-    verdict: Verdict
-    reason: str = ""
-    findings: tuple[Finding, ...] = ()
-    source: SourceSeries | None = None
-    volume: int | None = None
-
-    def read(self, target: Target, *, progress: Progress = ignore) -> Volume:
-        """Return the scan, its channels named as the model's.
-
-        Raises
-        ------
-        InputError
-            Where it cannot be read, or has not as many channels as the model.
-        """
-        if self.source is not None:
-            volume = read_series(self.source, volume=self.volume, progress=progress)
-        elif len(self.files) == 1:
-            volume = read_volume(self.files[0], volume=self.volume)
-        else:
-            volume = _stacked([read_volume(file) for file in self.files])
-        if volume.array.shape[0] != len(target.channels):
-            raise InputError(
-                f"the scan has {volume.array.shape[0]} channels", expected=f"{len(target.channels)}, as the model has"
-            )
-        return replace(volume, channels=target.channels)
-
-    def content_sha256(self) -> str:
-        """Return one hash over the content of all files, in order; names do not count.
-
-        Raises
-        ------
-        InputError
-            Where a file is gone or may not be read.
-        """
-        whole = hashlib.sha256()
-        for path in self.files:
-            try:
-                whole.update(bytes.fromhex(file_sha256(path)))
-            except OSError as error:
-                reason = error.strerror or type(error).__name__
-                raise InputError(f"the file cannot be read ({reason})", where=path.name, code="unreadable") from error
-        return whole.hexdigest()
 
 
 def find_jobs(
@@ -126,28 +39,49 @@ def find_jobs(
     ------
     InputError
         Where an input is not there.
+    PlanError
+        Where the options' rules do not fit the model's channels.
     """
+    rules = rules_in_order(options.channels, target.channels) if options.channels else ()
     items = told_apart(_items(inputs, out, progress))
-    groups = _by_case(items) if len(target.channels) > 1 else {str(n): (item,) for n, item in enumerate(items)}
-    jobs: list[Job] = []
-    for members in groups.values():
-        if len(members) == len(target.channels) > 1:
-            jobs.append(_many(members, target, options))
-        else:
-            jobs.extend(_one(item, target, options) for item in members)
-    return _unique(jobs)
+    rule = parse(options.select or "")
+    place = {item.id: n for n, item in enumerate(items)}
+    numbered: list[tuple[int, Job]] = []
+    series: list[Item] = []
+    for members in _cases(items, target):
+        why = left_out(members[0], rule)
+        if why is None and rules and members[0].source is not None and members[0].status != "ignored":
+            series.append(members[0])
+            continue
+        numbered += [(place[members[0].id], job) for job in _jobs(members, target, options, why=why)]
+    for study in studies(series):
+        found = match(study, rules, target.channels)
+        numbered += [(place[study[0].id], job) for job in _channel_jobs(found, target, options)]
+    return _unique([job for _, job in sorted(numbered, key=lambda pair: pair[0])])
 
 
 def job_of(case: Case, target: Target, *, options: BatchOptions) -> Job:
     """Return the job of a data set's case, under the case's own id."""
-    if not any(path.is_dir() for path in case.images):
-        return Job(case.id, tuple(path.name for path in case.images), case.images, "segment")
-    found = find_jobs(case.images, target, out=case.images[0] / "out", options=options)
-    series = [job for job in found if job.verdict == "segment"]
-    if len(series) == 1:
-        return replace(series[0], id=case.id)
-    reason = f"The case's folders hold {len(series)} series that can be segmented, not one."
-    return Job(case.id, (), (), "refused", reason=reason)
+    names = tuple(path.name for path in case.images)
+    if not any(path.exists() and is_dicom(path) for path in case.images):
+        first, *others = (Job(case.id, (path.name,), (path,), "segment") for path in case.images)
+        return replace(first, inputs=names, others=tuple(others))
+    if len(case.images) == 1:
+        return replace(_only_series(case.images[0], target, options), id=case.id)
+    channels = target.one_by_one() if len(case.images) == len(target.channels) else (target,) * len(case.images)
+    parts = [_only_series(path, one, options) for path, one in zip(case.images, channels, strict=True)]
+    return replace(_joined(parts), id=case.id)
+
+
+def _only_series(path: Path, target: Target, options: BatchOptions) -> Job:
+    """Return the job of the one scan under a path; where there is not one, a refusal."""
+    found = find_jobs((path,), target, out=path / "out", options=replace(options, select="", channels=()))
+    usable = [job for job in found if job.verdict == "segment"]
+    if len(usable) == 1:
+        return usable[0]
+    words = "The case's folders hold" if path.is_dir() else "The file holds"
+    reason = f"{words} {len(usable)} series that can be segmented, not one."
+    return Job(path.name, (), (), "refused", reason=reason)
 
 
 def _items(inputs: Sequence[Path], out: Path, progress: Progress) -> list[Item]:
@@ -184,60 +118,110 @@ def _by_case(items: Iterable[Item]) -> Mapping[str, tuple[Item, ...]]:
     return complete
 
 
+def _cases(items: Sequence[Item], target: Target) -> Iterable[tuple[Item, ...]]:
+    """Return the items that may be one case together: the files of its channels, else each by itself."""
+    return _by_case(items).values() if len(target.channels) > 1 else ((item,) for item in items)
+
+
+def _jobs(members: Sequence[Item], target: Target, options: BatchOptions, *, why: Finding | None) -> Iterable[Job]:
+    """Return the jobs of items that belong together; with `why`, they are not meant."""
+    if why is not None:
+        return (_one(item, target, options) if item.status == "ignored" else _not_taken(item, why) for item in members)
+    if len(members) == len(target.channels) > 1:
+        single = Target(target.channels[:1], target.modalities)
+        return (_joined([_one(item, single, replace(options, volume=None)) for item in members]),)
+    return (_one(item, target, options) for item in members)
+
+
+def _channel_jobs(found: Match, target: Target, options: BatchOptions) -> Iterable[Job]:
+    """Return the case a study makes, and what of the study is no part of it."""
+    if found.items:
+        if found.faults:
+            faults = found.faults
+            yield _refused(_joined([_plain(item) for item in found.items]), faults)
+        else:
+            singles = zip(found.items, target.one_by_one(), strict=True)
+            case = _joined([_one(item, single, options) for item, single in singles])
+            objection = None if options.assume_registered else apart(found.items)
+            yield _refused(case, [objection]) if objection is not None and case.verdict == "segment" else case
+    for item in found.spare:
+        yield _not_taken(item, finding("not-selected", "it meets the rule of no channel"))
+
+
+def _plain(item: Item) -> Job:
+    return Job(item.id, item.paths, item.files, "segment", findings=item.findings)
+
+
+def _not_taken(item: Item, why: Finding) -> Job:
+    return replace(_plain(item), verdict="ignored", reason=_sentences(why), findings=(*item.findings, why))
+
+
 def _one(item: Item, target: Target, options: BatchOptions) -> Job:
     """Return the job of an item that is a case by itself."""
-    holds_channels = item.source is None and 1 < len(target.channels) == item.volumes
-    volume = options.volume if item.volumes > 1 and not holds_channels else None
-    job = Job(item.id, item.paths, item.files, "segment", findings=item.findings, source=item.source, volume=volume)
+    job = _plain(item)
     if item.status == "ignored":
         return replace(job, verdict="ignored", reason=item.reason)
-    if item.status == "refused":
-        return _refused(job, [f for f in item.findings if f.effect == "refused"])
-    open_steps = [f for f in item.findings if f.effect == "repairable"]
-    if holds_channels or volume is not None:
-        open_steps = [f for f in open_steps if f.code != "four-d"]
-    if open_steps:
-        return _refused(job, open_steps)
-    objection = _objection(item, target, options)
-    if objection is not None:
-        return _refused(job, [objection])
-    if len(target.channels) > 1 and not holds_channels and item.kind != "image":
-        return replace(job, verdict="refused", reason=_alone(target))
-    return job
+    faults = [f for f in item.findings if f.effect == "refused"] or _objections(item, target, options)
+    if faults:
+        return _refused(job, faults)
+    holds_channels = item.source is None and 1 < len(target.channels) == item.volumes
+    try:
+        job = _repaired(job, item, replace(options, volume=None) if holds_channels else options)
+    except InputError as error:
+        return _refused(job, [finding(error.code or "unreadable", error.found, effect="refused")])
+    faults = [f for f in job.findings if f.effect == "repairable" and not (holds_channels and f.code == "four-d")]
+    if not faults and len(target.channels) > 1 and not holds_channels and item.kind != "image":
+        faults = [_too_few(target, item)]
+    return _refused(job, faults) if faults else job
 
 
-def _objection(item: Item, target: Target, options: BatchOptions) -> Finding | None:
+def _repaired(job: Job, item: Item, options: BatchOptions) -> Job:
+    """Return the job with every step taken that the options allow and the item needs; its findings say which."""
+    source, found = item.source, item.findings
+    if source is not None:
+        before, source = source.findings, source.repaired(options.repairs)
+        found = (*(f for f in found if f not in before or f in source.findings), *source.findings)
+    chosen = options.volume if item.volumes > 1 else None
+    if chosen is not None:
+        words = f"volume {chosen} of 0 to {item.volumes - 1} is taken, as --volume asks"
+        found = (*(f for f in found if f.code != "four-d"), finding("four-d", words, effect="ok", remedy=""))
+    found = tuple(dict.fromkeys(found))
+    volume = chosen if source is None else None
+    return replace(job, findings=found, source=source, volume=volume, fill=options.on_nonfinite == "fill")
+
+
+def _objections(item: Item, target: Target, options: BatchOptions) -> list[Finding]:
     """Return what stands between a readable item and this model, if anything."""
     if options.volume is not None and options.volume >= item.volumes > 1:
         words = f"there is no volume {options.volume}: the scan has 0 to {item.volumes - 1}"
-        return finding("four-d", words, effect="refused")
+        return [finding("four-d", words, effect="refused")]
     if item.source is not None and not (options.any_modality or target.takes(item.modality)):
-        words = (
-            f"the modality is {item.modality or 'not stated'}, the model was made for {', '.join(target.modalities)}"
-        )
-        return finding("wrong-modality", words)
-    return None
+        made_for = ", ".join(target.modalities)
+        return [
+            finding("wrong-modality", f"the modality is {item.modality or 'not stated'}, the model is for {made_for}")
+        ]
+    return []
 
 
-def _alone(target: Target) -> str:
-    files = ", ".join(f"case_{n:04d}.nii.gz" for n in range(len(target.channels)))
+def _too_few(target: Target, item: Item) -> Finding:
     names = ", ".join(target.channels)
-    return f"The model takes {len(target.channels)} channels together ({names}), and this is one. Give them as {files}."
+    words = f"the model takes {len(target.channels)} channels together ({names}), and this is one"
+    if item.source is not None:
+        return finding("missing-channel", words)
+    files = ", ".join(f"case_{n:04d}.nii.gz" for n in range(len(target.channels)))
+    return finding("missing-channel", words, remedy=f"Give them as {files}")
 
 
-def _many(members: Sequence[Item], target: Target, options: BatchOptions) -> Job:
-    """Return the job of a case whose channels lie in files of their own."""
-    first = members[0]
-    single = Target(target.channels[:1], target.modalities)
-    parts = [_one(item, single, replace(options, volume=None)) for item in members]
+def _joined(parts: Sequence[Job]) -> Job:
+    """Return the job of a case whose channels lie in files of their own: the first one's, with the others beside it."""
     worst = next((part for part in parts if part.verdict != "segment"), parts[0])
-    return Job(
-        id=first.id,
-        inputs=tuple(path for item in members for path in item.paths),
-        files=tuple(file for item in members for file in item.files),
+    return replace(
+        parts[0],
+        inputs=tuple(path for part in parts for path in part.inputs),
         verdict=worst.verdict,
         reason=worst.reason,
         findings=tuple(dict.fromkeys(f for part in parts for f in part.findings)),
+        others=tuple(parts[1:]),
     )
 
 
@@ -249,14 +233,6 @@ def _refused(job: Job, because: Sequence[Finding]) -> Job:
 def _sentences(about: Finding) -> str:
     text = about.message[:1].upper() + about.message[1:].rstrip(".") + "."
     return f"{text} {about.remedy.rstrip('.')}." if about.remedy else text
-
-
-def _stacked(volumes: Sequence[Volume]) -> Volume:
-    """Return single-channel scans as one, on the first one's grid."""
-    first = volumes[0]
-    onto = [resample(volume, onto=first.geometry).array for volume in volumes]
-    names = tuple(name for volume in volumes for name in volume.channels)
-    return Volume(np.concatenate(onto), first.geometry, names)
 
 
 def _unique(jobs: Sequence[Job]) -> tuple[Job, ...]:

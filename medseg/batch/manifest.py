@@ -91,6 +91,8 @@ class Manifest:
         ISO 8601 with zone; `finished` is empty while cases are left to do.
     cases : tuple of CaseRecord
         In the order they were found.
+    options : dict
+        What was asked for: formats, selection, channels, repairs.
     """
 
     model: dict[str, str]
@@ -98,6 +100,7 @@ class Manifest:
     started: str
     finished: str = ""
     cases: tuple[CaseRecord, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -115,6 +118,7 @@ class Manifest:
             "medseg": __version__,
             "model": dict(self.model),
             "numeric_path": dict(self.numeric_path),
+            "options": dict(self.options),
             "started": self.started,
             "finished": self.finished or None,
             "counts": self.counts,

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 from medseg.batch.outputs import FORMATS
-from medseg.errors import OutputError
+from medseg.errors import OutputError, PlanError
+from medseg.io.dicom.source import Repairs
+from medseg.selection import parse
+
+OnIrregular = Literal["refuse", "resample"]
+OnMosaic = Literal["refuse", "split"]
+OnNonfinite = Literal["refuse", "fill"]
+SegType = Literal["binary", "labelmap"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +25,23 @@ class BatchOptions:
     ----------
     formats : tuple of str
         What to write for each case; names of `medseg.batch.FORMATS`.
+    select : str or None
+        The rule (`medseg.selection`) a series or file must meet to be taken; empty for all, None for the plan's own.
+    channels : tuple of (str, str)
+        For DICOM and models of several channels: the channel's name or number, and the rule that the one series for it
+        meets within its study.
+    assume_registered : bool
+        Whether series in different frames of reference, or apart from each other, may be channels of one case.
     volume : int or None
         Which volume of a 4-D series or file to segment, counted from 0.
+    on_irregular, mosaic, on_nonfinite : str
+        The steps that make a scan usable; see `medseg.io.dicom.Repairs`.
     any_modality : bool
         Whether DICOM series of modalities that the model's card does not name are segmented too.
+    seg_type : {"binary", "labelmap"}
+        How a DICOM SEG holds the labels: a bit plane for each, or one plane of their numbers.
+    all_frames : bool
+        Whether a DICOM SEG has a frame for every slice, also where a label is absent.
     resume : bool
         Whether finished cases of an earlier run are kept.
     overwrite : bool
@@ -30,11 +51,21 @@ class BatchOptions:
     ------
     OutputError
         Where a format is not known, none is asked for, or `resume` and `overwrite` are both asked for.
+    PlanError
+        Where a rule is none, a channel is named twice, or a choice is not offered.
     """
 
     formats: tuple[str, ...] = ("nifti",)
+    select: str | None = None
+    channels: tuple[tuple[str, str], ...] = ()
+    assume_registered: bool = False
     volume: int | None = None
+    on_irregular: OnIrregular = "refuse"
+    mosaic: OnMosaic = "refuse"
+    on_nonfinite: OnNonfinite = "refuse"
     any_modality: bool = False
+    seg_type: SegType = "binary"
+    all_frames: bool = False
     resume: bool = False
     overwrite: bool = False
 
@@ -46,10 +77,57 @@ class BatchOptions:
             raise OutputError(found, expected=f"some of {', '.join(FORMATS)}")
         if self.resume and self.overwrite:
             raise OutputError("both --resume and --overwrite were given", expected="one of them")
+        _require_offered("--on-irregular", self.on_irregular, get_args(OnIrregular))
+        _require_offered("--mosaic", self.mosaic, get_args(OnMosaic))
+        _require_offered("--on-nonfinite", self.on_nonfinite, get_args(OnNonfinite))
+        _require_offered("--seg-type", self.seg_type, get_args(SegType))
+        for rule in (self.select or "", *(rule for _, rule in self.channels)):
+            parse(rule)
+        _require_named_once(self.channels)
+
+    @property
+    def repairs(self) -> Repairs:
+        """The steps that are allowed to make a scan usable."""
+        return Repairs(self.volume, self.on_irregular, self.mosaic, self.on_nonfinite)
 
     def fingerprint(self, *, mirrored: bool = False) -> str:
         """Return what of the options, and of how the segmenter was loaded, a case depends on, as text.
 
         Equal text means equal results.
         """
-        return json.dumps({"formats": sorted(set(self.formats)), "volume": self.volume, "mirrored": mirrored})
+        asked = self.to_json(mirrored=mirrored) | {"formats": sorted(set(self.formats))}
+        return json.dumps({name: asked[name] for name in sorted(asked) if name not in {"select", "any_modality"}})
+
+    def to_json(self, *, mirrored: bool = False) -> dict[str, Any]:
+        """Return what the manifest tells of the options."""
+        return {
+            "formats": list(dict.fromkeys(self.formats)),
+            "select": self.select or "",
+            "channels": dict(self.channels),
+            "assume_registered": self.assume_registered,
+            "any_modality": self.any_modality,
+            "repairs": {
+                "volume": self.volume,
+                "on_irregular": self.on_irregular,
+                "mosaic": self.mosaic,
+                "on_nonfinite": self.on_nonfinite,
+            },
+            "seg_type": self.seg_type,
+            "all_frames": self.all_frames,
+            "tta": mirrored,
+        }
+
+
+def _require_offered(flag: str, value: str, offered: tuple[str, ...]) -> None:
+    if value not in offered:
+        raise PlanError(f"{flag} was given {value!r}", expected=" or ".join(offered))
+
+
+def _require_named_once(channels: tuple[tuple[str, str], ...]) -> None:
+    names = [name for name, _ in channels]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise PlanError(f"the channel {twice!r} has several rules", expected="one --channel for each")
+    blank = next((name for name, rule in channels if not str(parse(rule))), None)
+    if blank is not None:
+        raise PlanError(f"the channel {blank!r} has no rule", expected="one such as --channel T1='description~T1'")

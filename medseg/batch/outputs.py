@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from medseg.batch.jobs import Job
+    from medseg.batch.job import Job
     from medseg.inference import Result
     from medseg.model import Model
     from medseg.volume import Segmentation, Volume

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.exceptions import TyperException
@@ -16,6 +15,30 @@ from typer.exceptions import TyperException
 from medseg import __version__
 from medseg.cli import process
 from medseg.cli.console import Printer
+from medseg.cli.lines import line_of, show_cases, show_items
+from medseg.cli.options import (
+    AllFrames,
+    AnyModality,
+    AssumeRegistered,
+    Channel,
+    Device,
+    Formats,
+    Inputs,
+    Json,
+    Memory,
+    OnIrregular,
+    OnMosaic,
+    OnNonfinite,
+    Recipe,
+    SegType,
+    Select,
+    Settings,
+    Volume,
+    channels_of,
+    rule_of,
+    seconds_from,
+    words_of,
+)
 from medseg.errors import MedsegError, PlanError
 from medseg.progress import Cancelled, ignore
 
@@ -31,12 +54,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Segment CT, MR and X-ray images: train on your data, segment folders of DICOM or NIfTI, measure the result.",
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Recipe = Annotated[str, typer.Option("-r", "--recipe", help="A recipe's name or path, or a plan.yaml.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="Change one setting, such as train.epochs=50.")]
-Memory = Annotated[str | None, typer.Option(help="Memory to plan for, such as 8GB. Default: what is free now.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,22 +93,6 @@ def _sentence(error: Exception) -> str:
         case _:
             found = f"an unexpected {type(error).__name__}; this is a fault of medseg"
             return f"{found}. Run again with --debug to see where."
-
-
-def seconds_from(text: str) -> float:
-    """Return a duration such as ``8m``, ``1h30m`` or ``90s`` in seconds.
-
-    Examples
-    --------
-    >>> seconds_from("1h30m"), seconds_from("90")
-    (5400.0, 90.0)
-    """
-    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip().lower())
-    parts = [float(part or 0) for part in match.groups()] if match else []
-    total = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
-    if total <= 0:
-        raise PlanError(f"{text!r} is no duration", expected="one such as 90s, 8m or 1h30m")
-    return total
 
 
 @app.callback(invoke_without_command=True)
@@ -143,6 +144,9 @@ def inspect(
     path: Annotated[Path, typer.Argument(help="A file, a DICOM series, or a folder of anything.")],
     *,
     deep: Annotated[bool, typer.Option("--deep", help="Decode every voxel, not only headers.")] = False,
+    descriptions: Annotated[
+        bool, typer.Option("--descriptions", help="Also print what each series is called: it may hold personal data.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """List every series, volume and image under PATH, and whether it can be segmented."""
@@ -151,22 +155,7 @@ def inspect(
     printer = Printer(as_json=json)
     with printer.progress() as progress:
         inventory = verb(path, deep=deep, progress=progress)
-    rows = [
-        (
-            item.id,
-            item.kind,
-            item.modality or "–",
-            _size(item.shape),
-            _spacing(item.spacing_mm),
-            item.orientation,
-            item.status,
-        )
-        for item in inventory.items
-    ]
-    printer.table(str(path), ("id", "kind", "modality", "size", "spacing mm", "orientation", "status"), rows)
-    for item in inventory.items:
-        for finding in item.findings:
-            printer.say(_line(finding, item.id))
+    show_items(printer, inventory, descriptions=descriptions)
     printer.document(inventory.to_json())
     statuses = {item.status for item in inventory.items}
     raise typer.Exit(DONE if "refused" not in statuses and statuses & {"ok", "repairable"} else INCOMPLETE)
@@ -184,7 +173,7 @@ def check(
         report = verb(dataset, progress=progress)
     printer.say(f"{dataset}: {report.layout}, {report.cases} cases")
     for finding in report.findings:
-        printer.say(_line(finding, finding.file or finding.case))
+        printer.say(line_of(finding, finding.file or finding.case))
     errors = sum(finding.severity == "error" for finding in report.findings)
     printer.say(f"{errors} errors, {len(report.findings) - errors} warnings and notes.")
     printer.document(report.to_json())
@@ -273,60 +262,58 @@ def train(
 @app.command()
 def segment(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
-    inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="Files, DICOM series, or folders of anything.")
-    ],
+    inputs: Inputs,
     *,
     out: Annotated[Path, typer.Option("-o", "--output", help="The output folder to make.")],
-    formats: Annotated[
-        str, typer.Option("--format", help="Comma-separated: nifti, dicom-seg, png, measurements.")
-    ] = "nifti",
+    formats: Formats = "nifti",
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored copies: slower, a little better.")] = False,
-    volume: Annotated[int | None, typer.Option(min=0, help="Which volume of a 4-D series or file.")] = None,
-    any_modality: Annotated[
-        bool, typer.Option("--any-modality", help="Also take modalities the model was not made for.")
-    ] = False,
+    select: Select = None,
+    channel: Channel = None,
+    assume_registered: AssumeRegistered = False,
+    volume: Volume = None,
+    on_irregular: OnIrregular = "refuse",
+    mosaic: OnMosaic = "refuse",
+    on_nonfinite: OnNonfinite = "refuse",
+    any_modality: AnyModality = False,
+    seg_type: SegType = "binary",
+    all_frames: AllFrames = False,
     resume: Annotated[bool, typer.Option("--resume", help="Keep finished cases, do the rest.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder holds.")] = False,
     json: Json = False,
 ) -> None:
     """Segment scans: every file under INPUT ends as done, skipped, refused, failed or ignored, with the reason."""
-    from medseg.io.dicom.findings import Finding
     from medseg.workflows.segment import SegmentRequest
     from medseg.workflows.segment import segment as verb
 
     printer = Printer(as_json=json)
     request = SegmentRequest(
-        formats=tuple(word.strip() for word in formats.split(",") if word.strip()),
+        formats=words_of(formats),
         device=device,
         precision=precision,
         tta=tta,
+        select=rule_of(select),
+        channels=channels_of(channel),
+        assume_registered=assume_registered,
         volume=volume,
+        on_irregular=on_irregular,
+        mosaic=mosaic,
+        on_nonfinite=on_nonfinite,
         any_modality=any_modality,
+        seg_type=seg_type,
+        all_frames=all_frames,
         resume=resume,
         overwrite=overwrite,
     )
     with printer.progress() as progress:
         manifest = verb(model, inputs, out, request, progress=progress)
     document = manifest.to_json()
-    rows = [
-        (case["id"], case["status"], case["reason"] or ", ".join(case["outputs"].values()))
-        for case in document["cases"]
-    ]
-    printer.table(str(out), ("id", "status", "reason or outputs"), [row for row in rows if row[1] != "ignored"])
-    for case in document["cases"]:
-        for fact in case["findings"] if case["status"] in {"done", "skipped"} else ():
-            if fact["severity"] != "note":
-                printer.say(_line(Finding(**fact), case["id"]))
-    printer.say(
-        ", ".join(f"{count} {status}" for status, count in document["counts"].items()) + f". See {out / 'report.html'}."
-    )
+    show_cases(printer, document, out)
     printer.document(document)
     counts = document["counts"]
-    if not counts["done"] + counts["skipped"] + counts["refused"] + counts["failed"]:
-        printer.fail("nothing that could be segmented was found under the input")
+    if sum(counts.values()) == counts["ignored"]:
+        printer.fail("nothing that could be segmented was found under the input; nothing was written")
         raise typer.Exit(NOT_STARTED)
     raise typer.Exit(INCOMPLETE if counts["refused"] + counts["failed"] else DONE)
 
@@ -359,33 +346,6 @@ def evaluate(
     raise typer.Exit(INCOMPLETE if report.is_incomplete else DONE)
 
 
-class _Fact(Protocol):
-    """What the findings of a data set and of an inventory have in common."""
-
-    @property
-    def severity(self) -> str: ...
-    @property
-    def code(self) -> str: ...
-    @property
-    def message(self) -> str: ...
-    @property
-    def remedy(self) -> str: ...
-
-
-def _line(finding: _Fact, place: str) -> str:
-    """Return a finding as one line: how grave, what kind, where, what, and what to do."""
-    sentences = (text.rstrip(".") + "." for text in (finding.message, finding.remedy) if text)
-    return f"{finding.severity} {finding.code}: {f'{place}: ' if place else ''}{' '.join(sentences)}"
-
-
 def _rank() -> int:
     """Return this process's number among those that train together, as their launcher tells them; 0 for a lone one."""
     return int(os.environ.get("RANK", "") or os.environ.get("LOCAL_RANK", "") or 0)
-
-
-def _size(shape: Sequence[int] | None) -> str:
-    return "×".join(str(n) for n in shape) if shape else "–"
-
-
-def _spacing(spacing_mm: Sequence[float] | None) -> str:
-    return "×".join(f"{s:.4g}" for s in spacing_mm) if spacing_mm else "–"

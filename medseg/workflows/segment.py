@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from medseg.batch import BatchOptions, run_batch
@@ -14,32 +14,35 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from medseg.batch import Manifest
+    from medseg.batch.options import OnIrregular, OnMosaic, OnNonfinite, SegType
     from medseg.inference import NumericPath
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentRequest:
-    """What to write, what to compute with, and what to take."""
+    """What to write, what to compute with, and what to take; as `BatchOptions` where the names are the same."""
 
     formats: tuple[str, ...] = ("nifti",)
     device: str = "auto"
     precision: str = "auto"
     tta: bool = False
+    select: str | None = None
+    channels: tuple[tuple[str, str], ...] = ()
+    assume_registered: bool = False
     volume: int | None = None
+    on_irregular: OnIrregular = "refuse"
+    mosaic: OnMosaic = "refuse"
+    on_nonfinite: OnNonfinite = "refuse"
     any_modality: bool = False
+    seg_type: SegType = "binary"
+    all_frames: bool = False
     resume: bool = False
     overwrite: bool = False
 
     @property
     def options(self) -> BatchOptions:
         """The part that concerns the batch."""
-        return BatchOptions(
-            formats=self.formats,
-            volume=self.volume,
-            any_modality=self.any_modality,
-            resume=self.resume,
-            overwrite=self.overwrite,
-        )
+        return BatchOptions(**{field.name: getattr(self, field.name) for field in fields(BatchOptions)})
 
 
 def segment(
@@ -49,6 +52,8 @@ def segment(
 
     Raises
     ------
+    PlanError
+        Where a rule of selection or of a channel cannot be understood, or a choice is not offered.
     ModelError
         Where the model cannot be used, or device or precision are not to be had.
     InputError
@@ -56,10 +61,11 @@ def segment(
     OutputError
         Where `out` holds something and neither resume nor overwrite was asked for.
     """
+    options = request.options
 
     def load(path: NumericPath | None) -> Segmenter:
         return Segmenter.load(
             model, device=request.device, precision=request.precision, mirrored=request.tta, path=path
         )
 
-    return run_batch(load, inputs, out=out, options=request.options, progress=progress)
+    return run_batch(load, inputs, out=out, options=options, progress=progress)

@@ -89,7 +89,7 @@ def test_every_file_ends_in_a_word_and_a_bad_one_stops_nothing(
     }
     reasons = {case["id"]: case["reason"] for case in document["cases"]}
     assert "--volume" in reasons["b_two"]
-    assert "Replace them" in reasons["b_nan"]
+    assert "--on-nonfinite fill" in reasons["b_nan"]
     assert all(reasons[name] for name in reasons if name not in "abcd")
     assert sorted(p.name for p in out.iterdir()) == [
         "a",
@@ -116,7 +116,7 @@ def test_the_manifest_has_the_keys_of_the_contract(
     run_batch(loading(folder), [three_scans], out=out, options=BatchOptions(formats=formats))
     document = json.loads((out / "manifest.json").read_text())
     assert list(document) == [
-        "schema", "medseg", "model", "numeric_path", "started", "finished", "counts", "cases",
+        "schema", "medseg", "model", "numeric_path", "options", "started", "finished", "counts", "cases",
     ]  # fmt: skip
     assert document["schema"] == 1
     assert document["model"] == {"name": "model", "version": "1", "sha256": load_model(folder).sha256}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from medseg.batch import BatchOptions
-from medseg.batch.jobs import Job, Target, find_jobs
+from medseg.batch.job import Job, Target
+from medseg.batch.jobs import find_jobs
 from medseg.errors import InputError
 from medseg.io import write_volume
 from medseg.io.dicom.write import write_series
@@ -47,7 +48,7 @@ def test_a_model_of_two_channels_takes_numbered_files_together(folder: Path, sca
     assert jobs["x"].inputs == ("x_0000.nii.gz", "x_0001.nii.gz")
     assert "T1, T2" in jobs["y"].reason
     assert "case_0001.nii.gz" in jobs["y"].reason
-    volume = jobs["x"].read(TWO)
+    volume = jobs["x"].read(TWO).volume
     assert volume.channels == ("T1", "T2")
     np.testing.assert_array_equal(volume.array, [scan(1).array[0], scan(2).array[0]])
 
@@ -58,7 +59,7 @@ def test_a_second_channel_on_another_grid_is_taken_onto_the_first(folder: Path, 
     other = first.geometry.reoriented("LAI")
     flipped = Volume(np.ascontiguousarray(first.array.transpose(0, 3, 2, 1)[:, :, ::-1, ::-1]), other)
     write_volume(flipped, folder / "x_0001.nii.gz")
-    volume = jobs_in(folder, target=TWO)["x"].read(TWO)
+    volume = jobs_in(folder, target=TWO)["x"].read(TWO).volume
     np.testing.assert_array_equal(volume.array[0], volume.array[1])
     assert volume.geometry.same_grid(first.geometry)
 
@@ -68,7 +69,7 @@ def test_channels_are_also_taken_from_one_file(folder: Path, scan: Callable[...,
     write_volume(scan(channels=3), folder / "three.nii.gz")
     jobs = jobs_in(folder, target=TWO)
     assert jobs["both"].verdict == "segment"
-    assert jobs["both"].read(TWO).array.shape[0] == 2
+    assert jobs["both"].read(TWO).volume.array.shape[0] == 2
     assert jobs["three"].verdict == "refused"
 
 
@@ -79,8 +80,8 @@ def test_one_volume_of_a_4d_file_is_chosen_by_number(folder: Path, scan: Callabl
     assert "--volume" in jobs_in(folder)["four"].reason
     chosen = jobs_in(folder, options=BatchOptions(volume=2))
     assert chosen["four"].verdict == chosen["three"].verdict == "segment"
-    np.testing.assert_array_equal(chosen["four"].read(ONE).array, scan().array)
-    np.testing.assert_array_equal(chosen["three"].read(ONE).array, scan().array)
+    np.testing.assert_array_equal(chosen["four"].read(ONE).volume.array, scan().array)
+    np.testing.assert_array_equal(chosen["three"].read(ONE).volume.array, scan().array)
     beyond = jobs_in(folder, options=BatchOptions(volume=3))["four"]
     assert beyond.verdict == "refused"
     assert "0 to 2" in beyond.reason

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from medseg import __version__
-from medseg.cli.app import main, seconds_from
+from medseg.cli.app import main
+from medseg.cli.options import seconds_from
 from medseg.errors import PlanError
 from medseg.progress import Cancelled
 from medseg.workflows import data
