@@ -34,11 +34,11 @@ CASES = {
     "per_slice_rescale": [("series", "ok", (4, 28, 64), 1, set())],
     "dwi_4d": [("series", "repairable", (4, 128, 128), 2, {"four-d"})],
     "fmri_4d": [("series", "repairable", (4, 64, 64), 2, {"four-d"})],
-    "mosaic": [("series", "repairable", (1, 216, 216), 2, {"mosaic"})],
-    "enhanced_mr_philips": [("series", "refused", (1, 256, 256), 1, {"multi-frame"})],
-    "enhanced_mr_siemens": [("series", "refused", (1, 256, 256), 1, {"multi-frame"})],
-    "enhanced_ct": [("series", "refused", (1, 512, 512), 1, {"multi-frame"})],
-    "enhanced_small_compressed": [("series", "refused", (1, 64, 64), 1, {"multi-frame", "duplicate-instance"})],
+    "mosaic": [("series", "repairable", (5, 72, 72), 2, {"mosaic", "four-d", "slice-gap"})],
+    "enhanced_mr_philips": [("series", "ok", (8, 256, 256), 1, set())],
+    "enhanced_mr_siemens": [("series", "ok", (8, 256, 256), 1, {"oblique"})],
+    "enhanced_ct": [("series", "ok", (2, 512, 512), 1, set())],
+    "enhanced_small_compressed": [("series", "refused", (10, 64, 64), 1, {"no-geometry", "duplicate-instance"})],
     "seg_with_images": [
         ("seg", "ignored", None, 1, {"derived-object"}),
         ("series", "ok", (3, 512, 512), 1, set()),
@@ -46,7 +46,7 @@ CASES = {
     "seg_multiframe_source": [
         ("seg", "ignored", None, 1, {"derived-object"}),
         ("series", "ok", (3, 38, 24), 1, set()),
-        ("series", "refused", (1, 38, 24), 1, {"multi-frame"}),
+        ("series", "ok", (3, 38, 24), 1, set()),
     ],
     "seg_samples": [
         *[("seg", "ignored", None, 1, {"derived-object"})] * 5,
@@ -62,7 +62,7 @@ CASES = {
     ],
     "cr_no_preamble": [("image", "ok", (1, 440, 440), 1, {"two-dimensional", "no-geometry"})],
     "no_geometry_ct": [("other", "ignored", None, 1, {"derived-object", "no-geometry"})],
-    "ultrasound_palette": [("image", "refused", (1, 600, 800), 1, {"colour", "two-dimensional", "no-geometry"})],
+    "ultrasound_palette": [("image", "refused", (1, 600, 800), 1, {"colour", "two-dimensional"})],
     "ct_localizer": [("series", "ignored", (1, 256, 512), 1, {"localizer", "single-slice"})],
     "no_file_meta": [
         ("other", "ignored", None, 1, {"no-pixel-data"}),

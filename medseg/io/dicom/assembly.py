@@ -9,12 +9,17 @@ import numpy as np
 
 from medseg.errors import GeometryError
 from medseg.geometry import Geometry
+from medseg.io.dicom.attributes import NOT_ORTHONORMAL
 from medseg.io.dicom.findings import Finding, finding
 from medseg.io.dicom.item import Item, Traits, id_of_series
 from medseg.io.dicom.lengths import missing_bytes
-from medseg.io.dicom.objects import is_multi_frame
+from medseg.io.dicom.mosaic import mosaic_gap
+from medseg.io.dicom.multiframe import MOST_FRAMES
+from medseg.io.dicom.objects import is_enhanced, is_multi_frame
 from medseg.io.dicom.pixels import has_decoder
 from medseg.io.dicom.positions import Stack, gap_between, oblique, slice_normal, stack
+from medseg.io.dicom.regularise import plan_regular
+from medseg.io.dicom.repeats import Volumes, repeat_findings, volumes_of
 from medseg.io.dicom.source import Slice, SourceSeries
 
 if TYPE_CHECKING:
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 
 _MAX_SLICE_BYTES = 2**29  # a file of a few bytes may promise any size
 _BITS = frozenset({8, 16, 32})
+_MOSAIC = "a Siemens mosaic: every file is a whole volume, with its slices as tiles of one image"
+_MOSAIC_REMEDY = "Export the series as single slices, or convert it with a tool that knows the scanner"
 
 
 def series_item(group: Group, root: Path, about: Sequence[Finding] = ()) -> Item:
@@ -42,30 +49,61 @@ def series_item(group: Group, root: Path, about: Sequence[Finding] = ()) -> Item
         What is known of the kind of object: a localizer, a projection.
     """
     first = group.first
-    found = [*about, *group.findings, *_pixel_findings(group.headers)]
-    if is_multi_frame(first):
-        words = f"a multi-frame object of {first.frames} frames, whose geometry stands frame by frame"
-        found.append(finding("multi-frame", words))
-        return _item(group, root, found, volumes=(tuple(group.headers),))
+    found = [*about, *group.findings, *_pixel_findings(group.files), *_axes_findings(group.headers)]
+    obstacle = _obstacle(group)
+    if obstacle is not None:
+        found.extend(obstacle)
+        item = _item(group, root, found, volumes=(tuple(group.headers),))
+        return _with_frames(item, first)
     if first.orientation is None or first.position is None or first.pixel_spacing is None:
-        found.append(_no_geometry(first))
-        return _item(group, root, found, volumes=(tuple(group.headers),))
+        return _item(group, root, [*found, _no_geometry(first)], volumes=(tuple(group.headers),))
     stacked = stack([h.position or () for h in group.headers], first.orientation)
-    is_mosaic = "MOSAIC" in first.image_type
-    geometry = None if is_mosaic else _geometry(group.headers, stacked)
-    found.extend(_mosaic_findings() if is_mosaic else _stack_findings(first, stacked, geometry))
-    item = _item(group, root, found, volumes=_volumes(group.headers, stacked), geometry=geometry)
-    return item if geometry is not None or is_mosaic else _with_usual_spacing(item, first, stacked)
+    volumes = volumes_of(group.headers, stacked)
+    geometry = _geometry(group.headers, stacked)
+    if first.tile is not None:
+        found.append(finding("mosaic", _MOSAIC))
+    found.extend(repeat_findings(_stack_findings(first, stacked, geometry), volumes))
+    item = _item(group, root, found, volumes=volumes, geometry=geometry)
+    return item if geometry is not None else _irregular(item, group.headers, stacked)
+
+
+def _obstacle(group: Group) -> list[Finding] | None:
+    """Return what keeps the slices of files from being told apart or placed; ``None`` where nothing does.
+
+    The findings may be in the group already.
+    """
+    first = group.first
+    if any(f.effect == "refused" for f in group.findings):
+        return []
+    if first.tile is None and "MOSAIC" in first.image_type and first.has_geometry:
+        gap = mosaic_gap(first)
+        return [finding("mosaic", f"{_MOSAIC}; {gap}", effect="refused", remedy=_MOSAIC_REMEDY)] if gap else None
+    if first.whole is not None or not is_multi_frame(first):
+        return None
+    if not is_enhanced(first) and first.groups is None:
+        return [finding("multi-frame", f"{first.frames} frames in one object that does not place them in the patient")]
+    return [finding("no-geometry", _undescribed(first))]
+
+
+def _undescribed(first: Header) -> str:
+    if first.frames > MOST_FRAMES:
+        return f"a multi-frame object of {first.frames} frames: more than are read"
+    if first.groups is None:
+        return (
+            f"a multi-frame object of {first.frames} frames without functional groups "
+            "(Shared and Per-Frame Functional Groups Sequence): where its frames lie is not known"
+        )
+    return f"a multi-frame object of {first.frames} frames whose functional groups describe {len(first.groups)}"
 
 
 def image_item(group: Group, root: Path) -> Item:
     """Return the item of a two-dimensional image (X-ray, mammography, ultrasound), in a group of its own."""
     header = group.first
     found = [*group.findings, *_pixel_findings([header])]
-    found.append(finding("two-dimensional", "a two-dimensional image, without a place in the patient"))
     if header.frames > 1:
         found.append(finding("multi-frame", f"{header.frames} frames over time"))
-    spacing = header.pixel_spacing or header.imager_spacing
+    spacing, source = _flat_spacing(header)
+    found.append(finding("two-dimensional", f"a two-dimensional image, without a place in the patient{source}"))
     if spacing is None:
         words = "no pixel spacing: lengths and areas can be told in pixels only"
         found.append(finding("no-geometry", words, effect="ok", remedy=""))
@@ -78,13 +116,14 @@ def _item(
     root: Path,
     found: Sequence[Finding],
     *,
-    volumes: tuple[tuple[Header, ...], ...],
+    volumes: Volumes,
     geometry: Geometry | None = None,
     kind: Kind = "series",
 ) -> Item:
     first = group.first
     item_id = id_of_series(first.modality, *_identity(group, root))
-    paths = [h.path for h in (*(h for volume in volumes for h in volume), *group.copies)]
+    paths = dict.fromkeys(h.path for h in (*(h for volume in volumes for h in volume), *group.copies))
+    slices = tuple(tuple(Slice(h.path, h.frame, h.tile) for h in volume) for volume in volumes)
     return Item(
         id=item_id,
         kind=kind,
@@ -97,9 +136,7 @@ def _item(
         spacing_mm=None if geometry is None else geometry.spacing_mm,
         geometry=geometry,
         findings=tuple(found),
-        source=SourceSeries(
-            item_id, first.modality, tuple(tuple(Slice(h.path) for h in v) for v in volumes), geometry, tuple(found)
-        ),
+        source=SourceSeries(item_id, first.modality, slices, geometry, tuple(found)),
         traits=Traits(
             first.description,
             first.body_part,
@@ -117,18 +154,6 @@ def _identity(group: Group, root: Path) -> tuple[str, ...]:
     plane = ",".join(f"{v:.2f}" for v in first.orientation or ()).replace("-0.00", "0.00")
     uid = first.series_uid or min(h.sop_instance for h in group.headers)
     return uid or first.path.parent.relative_to(root).as_posix(), "/".join(first.image_type), size, plane
-
-
-def _volumes(headers: Sequence[Header], stacked: Stack) -> tuple[tuple[Header, ...], ...]:
-    """Return the slices by volume and place: repeats at one place are ordered by time, echo, acquisition, number."""
-    if len({len(place) for place in stacked.places}) > 1:  # no volume can be told: all slices, in order
-        return (tuple(headers[i] for place in stacked.places for i in place),)
-    ordered = [sorted((headers[i] for i in place), key=_repeat_order) for place in stacked.places]
-    return tuple(zip(*ordered, strict=True))
-
-
-def _repeat_order(h: Header) -> tuple[object, ...]:
-    return h.temporal_position, h.echo_time, h.acquisition or 0, h.instance_number, str(h.path)
 
 
 def _geometry(headers: Sequence[Header], stacked: Stack) -> Geometry | None:
@@ -163,11 +188,6 @@ def _stack_findings(first: Header, stacked: Stack, geometry: Geometry | None) ->
     return found
 
 
-def _mosaic_findings() -> list[Finding]:
-    words = "a Siemens mosaic: every file is a whole volume, with its slices as tiles of one image"
-    return [finding("mosaic", words)]
-
-
 def _depth_mm(header: Header) -> float:
     return header.thickness or header.spacing_between or 1.0
 
@@ -175,7 +195,19 @@ def _depth_mm(header: Header) -> float:
 def _no_geometry(first: Header) -> Finding:
     tags = (("PixelSpacing", first.pixel_spacing), ("ImagePositionPatient", first.position))
     absent = [name for name, value in (*tags, ("ImageOrientationPatient", first.orientation)) if value is None]
-    return finding("no-geometry", f"without a usable {', '.join(absent)}: where the image lies is not known")
+    words = f"without a usable {', '.join(absent)}: where the image lies is not known"
+    if first.orientation is None and first.orientation_error is not None:
+        words += " (the directions of rows and columns are not at right angles, or not of unit length)"
+    return finding("no-geometry", words)
+
+
+def _axes_findings(headers: Sequence[Header]) -> list[Finding]:
+    """Return a note where the directions of rows and columns had to be put right."""
+    worst = max((h.orientation_error or 0.0 for h in headers if h.orientation is not None), default=0.0)
+    if worst <= NOT_ORTHONORMAL:
+        return []
+    words = f"directions of rows and columns are off unit length or the right angle by {worst:.2g}; put right"
+    return [finding("not-orthonormal", words)]
 
 
 def _pixel_findings(headers: Sequence[Header]) -> list[Finding]:
@@ -213,12 +245,46 @@ def _finite(value: float | None) -> bool:
     return value is None or bool(np.isfinite(value))
 
 
-def _with_usual_spacing(item: Item, first: Header, stacked: Stack) -> Item:
-    """Return the item of an irregular series with the spacing most of its slices have."""
-    if first.pixel_spacing is None or stacked.spacing_mm is None:
+def _irregular(item: Item, headers: Sequence[Header], stacked: Stack) -> Item:
+    """Return the item of an irregular series with its usual spacing, and the grid it may be interpolated onto."""
+    first = headers[0]
+    if first.pixel_spacing is None or first.orientation is None or stacked.spacing_mm is None or item.source is None:
         return item
     shape = item.shape and (len(stacked.places), *item.shape[1:])
-    return replace(item, shape=shape, spacing_mm=(stacked.spacing_mm, *first.pixel_spacing))
+    irregular = None
+    if shape is not None and item.status == "repairable":
+        irregular = plan_regular(
+            [headers[place[0]].position or () for place in stacked.places],
+            orientation=first.orientation,
+            pixel_spacing=first.pixel_spacing,
+            size=(first.rows, first.columns),
+            usual_mm=stacked.spacing_mm,
+            frame_uid=first.frame_uid,
+        )
+    return replace(
+        item,
+        shape=shape,
+        spacing_mm=(stacked.spacing_mm, *first.pixel_spacing),
+        source=replace(item.source, irregular=irregular),
+    )
+
+
+def _with_frames(item: Item, first: Header) -> Item:
+    """Return the item of an object that is not parted, with as many slices as it has frames."""
+    if item.shape is None or first.whole is not None:
+        return item
+    return replace(item, shape=(first.frames, *item.shape[1:]))
+
+
+def _flat_spacing(header: Header) -> tuple[tuple[float, float] | None, str]:
+    """Return the pixel size of a two-dimensional image, and in words where it is from, if that matters."""
+    if header.pixel_spacing is not None:
+        return header.pixel_spacing, ""
+    if header.region_spacing is not None:
+        return header.region_spacing, "; its pixel size is that of its calibrated regions"
+    if header.imager_spacing is not None:
+        return header.imager_spacing, "; its pixel size is measured at the detector, where the body appears magnified"
+    return None, ""
 
 
 def _flat(item: Item, header: Header, spacing: tuple[float, float] | None) -> Item:

@@ -1,7 +1,8 @@
 """Which files make one volume: grouped by series, kind, image type, size and orientation, then by position.
 
 UIDs alone are not trusted: files without a series UID are grouped by folder, copies of one instance are dropped, and
-one series UID may hold several volumes.
+one series UID may hold several volumes. A multi-frame object or a mosaic is parted into its frames or tiles first; it
+stays in one group all the same, as a file belongs to one item.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from medseg.io.dicom.findings import Finding, finding
 from medseg.io.dicom.lengths import missing_bytes
+from medseg.io.dicom.mosaic import tiles_of
+from medseg.io.dicom.multiframe import frames_of
 from medseg.io.dicom.positions import Stack, slice_normal, stack
 
 if TYPE_CHECKING:
@@ -27,12 +30,12 @@ _SAME_SPACING = 1e-3  # relative
 
 @dataclass
 class Group:
-    """Files that may make one volume.
+    """Slices that may make one volume, or several on one grid.
 
     Attributes
     ----------
     headers : list of Header
-        One per slice, in no order yet.
+        One per slice, in no order yet; those of one file stand together.
     copies : list of Header
         Further files with the same instances, which are dropped.
     findings : list of Finding
@@ -48,6 +51,11 @@ class Group:
         """A header for what is the same in all."""
         return self.headers[0]
 
+    @property
+    def files(self) -> list[Header]:
+        """The header of each file, without its copies."""
+        return list({h.path: h.of_file for h in self.headers}.values())
+
 
 def group(headers: Iterable[Header]) -> list[Group]:
     """Sort slices into groups that may each make a volume.
@@ -55,7 +63,7 @@ def group(headers: Iterable[Header]) -> list[Group]:
     Parameters
     ----------
     headers : iterable of Header
-        Single-frame images of one kind, in a stable order.
+        Of files that hold slices, in a stable order.
     """
     series: dict[tuple[str, ...], list[Header]] = defaultdict(list)
     for header in headers:
@@ -85,17 +93,23 @@ def _volumes_of(members: list[Header], *, has_uid: bool) -> list[Group]:
     """Split one series into the volumes it may hold."""
     kept, copies = _without_copies(members)
     groups: list[Group] = []
+    scattered: list[Group] = []
     for header in kept:
-        home = next((g for g in groups if _fits(g.first, header)), None)
+        slices = [tile for frame in frames_of(header) for tile in tiles_of(frame)]
+        stray = next((s for s in slices if not _fits(slices[0], s)), None)
+        if stray is not None:
+            scattered.append(Group(slices, findings=[_scattered(slices[0], stray)]))
+            continue
+        home = next((g for g in groups if _fits(g.first, slices[0])), None)
         if home is None:
-            groups.append(Group([header]))
+            groups.append(Group(slices))
         else:
-            home.headers.append(header)
+            home.headers.extend(slices)
     notes = _differences(groups)
-    groups = [part for g in groups for part in _by_acquisition(g)]
+    groups = [*(part for g in groups for part in _by_acquisition(g)), *scattered]
     for g in groups:
         g.findings.extend(notes)
-        own = {_instance(header) for header in g.headers}
+        own = {_instance(header) for header in g.files}
         g.copies.extend(copy for copy in copies if _instance(copy) in own)
         g.findings.extend(_identity(g, has_uid=has_uid))
     return groups
@@ -105,7 +119,7 @@ def _identity(g: Group, *, has_uid: bool) -> list[Finding]:
     found = _copied(g)
     if not has_uid:
         found.append(finding("empty-uid", "no SeriesInstanceUID: files of one folder are taken as one series"))
-    elif not all(h.sop_instance for h in g.headers) or len({h.sop_instance for h in g.headers}) < len(g.headers):
+    elif not all(h.sop_instance for h in g.files) or len({h.sop_instance for h in g.files}) < len(g.files):
         found.append(finding("empty-uid", "slices without a SOPInstanceUID of their own"))
     return found
 
@@ -145,7 +159,8 @@ def _is_copy(a: Header, b: Header) -> bool:
 
 
 def _instance(h: Header) -> tuple[object, ...]:
-    return h.sop_instance, h.series_uid, h.instance_number, h.position, h.rows, h.columns, h.temporal_position
+    place = h.position, h.rows, h.columns, h.frames
+    return h.sop_instance, h.series_uid, h.instance_number, h.temporal_position, *place
 
 
 def _fits(a: Header, b: Header) -> bool:
@@ -166,6 +181,18 @@ def _same_spacing(a: Header, b: Header) -> bool:
     if a.pixel_spacing is None or b.pixel_spacing is None:
         return a.pixel_spacing is b.pixel_spacing
     return all(math.isclose(x, y, rel_tol=_SAME_SPACING) for x, y in zip(a.pixel_spacing, b.pixel_spacing, strict=True))
+
+
+def _scattered(a: Header, b: Header) -> Finding:
+    """Say why the frames of one object make no volume: two of them lie on grids of different kinds."""
+    remedy = "Convert the object to single-frame DICOM, whose images are sorted into series of one orientation and size"
+    if not _same_orientation(a, b):
+        words = "the frames of one object have several orientations"
+        return finding("mixed-orientation", words, effect="refused", remedy=remedy)
+    if not _same_spacing(a, b):
+        words = "the frames of one object have several pixel spacings"
+        return finding("mixed-size", words, effect="refused", remedy=remedy)
+    return finding("no-geometry", "some frames of the object have a position, others have none", remedy=remedy)
 
 
 def _differences(groups: Sequence[Group]) -> list[Finding]:
@@ -191,6 +218,8 @@ def _by_acquisition(g: Group) -> list[Group]:
     acquisitions: dict[int | None, list[Header]] = defaultdict(list)
     for header in g.headers:
         acquisitions[header.acquisition].append(header)
+    if len({(h.path, h.acquisition) for h in g.headers}) > len(g.files):
+        return [g]  # a file that holds several stays whole
     if whole.is_regular or len(acquisitions) < 2 or not _overlap(list(acquisitions.values())):
         return [g]
     if not all(_stacked(members).is_regular for members in acquisitions.values()):

@@ -5,23 +5,37 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from pydicom import uid
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_partial
 from pydicom.tag import Tag
 
 from medseg.errors import InputError
-from medseg.io.dicom.lengths import PixelElement, is_deflated, measure
+from medseg.io.dicom.attributes import (
+    B_VALUE_TAGS,
+    Numbers,
+    Pair,
+    as_length,
+    as_lengths,
+    b_value,
+    cosines,
+    number,
+    numbers,
+    text,
+    texts,
+    whole,
+)
+from medseg.io.dicom.mosaic import MOSAIC_TAGS, Mosaic, read_mosaic
+from medseg.io.dicom.multiframe import PER_FRAME, SHARED, Frame, read_frames
+from medseg.io.dicom.parsing import Parsed, parse
+from medseg.io.dicom.regions import REGIONS, region_spacing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Numbers = tuple[float, ...]
-Pair = tuple[float, float]
+    from medseg.io.dicom.lengths import PixelElement
 
-_PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 _KEYWORDS = (
     "SOPClassUID",
     "SOPInstanceUID",
@@ -36,6 +50,10 @@ _KEYWORDS = (
     "InstanceNumber",
     "AcquisitionNumber",
     "TemporalPositionIdentifier",
+    "TriggerTime",
+    "FrameReferenceTime",
+    "DiffusionBValue",
+    "Manufacturer",
     "EchoTime",
     "Rows",
     "Columns",
@@ -53,15 +71,13 @@ _KEYWORDS = (
     "SpacingBetweenSlices",
     "RescaleSlope",
     "RescaleIntercept",
-    "ModalityLUTSequence",
     "LossyImageCompression",
 )
-_TAGS: list[Any] = [Tag(keyword) for keyword in _KEYWORDS]
-_LONG_VR = frozenset({"OB", "OD", "OF", "OL", "OW", "OV", "SQ", "UC", "UN", "UR", "UT", "UV", "SV"})
-_FIRST_PIXEL_TAG = min(_PIXELS)
+_TAGS = frozenset({*(int(Tag(keyword)) for keyword in _KEYWORDS), *B_VALUE_TAGS})
+_MODALITY_LUT = 0x00283000
+_LOCATED = frozenset({_MODALITY_LUT, REGIONS, SHARED, PER_FRAME})
 _CHARACTER_SET = 0x00080005
-_COSINE_TOLERANCE = 0.01  # off unit length and off the right angle: far above rounding, far below a real defect
-_BAD_VALUE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, NotImplementedError, struct.error)
+_LONGEST_MOSAIC = 2**22  # bytes of a private header: tens of times a usual one
 _COLOUR = frozenset({"RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"})
 
 
@@ -70,7 +86,8 @@ class Header:
     """One file's header; ``None`` or an empty string where the file does not say, or says nonsense.
 
     UIDs that are empty in the data set are taken from the file meta information, where that has them (PS3.10
-    section 7.1: class and instance only).
+    section 7.1: class and instance only). The header of one frame of a multi-frame object, or of one tile of a mosaic,
+    has that one's place, size and order, and in `whole` the header of its file.
     """
 
     path: Path
@@ -88,6 +105,8 @@ class Header:
     instance_number: int
     acquisition: int | None
     temporal_position: int
+    delay_ms: float
+    b_value: float
     echo_time: float
     rows: int
     columns: int
@@ -97,6 +116,7 @@ class Header:
     bits_allocated: int
     position: Numbers | None
     orientation: Numbers | None
+    orientation_error: float | None
     pixel_spacing: Pair | None
     imager_spacing: Pair | None
     thickness: float | None
@@ -106,6 +126,19 @@ class Header:
     has_modality_lut: bool
     is_lossy: bool
     pixels: PixelElement | None
+    region_spacing: Pair | None = None
+    groups: tuple[Frame, ...] | None = None
+    mosaic: Mosaic | None = None
+    frame_type: tuple[str, ...] = ()
+    dimension_index: tuple[int, ...] = ()
+    frame: int = 0
+    tile: int | None = None
+    whole: Header | None = None
+
+    @property
+    def of_file(self) -> Header:
+        """The header of the whole file, where this one is of a frame or tile in it."""
+        return self.whole or self
 
     @property
     def is_image(self) -> bool:
@@ -201,145 +234,71 @@ def read_header(path: Path) -> Header | None:
     """
     try:
         with path.open("rb") as stream:
-            dataset, pixels = _parsed(stream)
+            return _header(path, parse(stream, _TAGS, _LOCATED), stream)
     except OSError as error:
         raise InputError(
             f"the file cannot be opened ({error.strerror or type(error).__name__})", where=path.name, code="unreadable"
         ) from error
     except Exception as error:  # pydicom raises whatever its parsers raise on damaged bytes
         raise InputError("the DICOM header is damaged", where=path.name, code="unreadable") from error
-    return _header(path, dataset, pixels)
 
 
-def _parsed(stream: BinaryIO) -> tuple[Dataset, PixelElement | None]:
-    seen: list[tuple[int, str | None, int]] = []
-
-    def at_pixels(tag: int, vr: str | None, length: int) -> bool:
-        if int(tag) >= _FIRST_PIXEL_TAG:
-            seen.append((int(tag), vr, length))
-        return bool(seen)
-
-    deflated = is_deflated(stream)
-    dataset = read_partial(stream, stop_when=at_pixels, force=True, specific_tags=_TAGS)
-    keyword = _PIXELS.get(seen[0][0]) if seen else None
-    if keyword is None:
-        return dataset, None
-    _, vr, length = seen[0]
-    if deflated:  # already inflated to its end
-        return dataset, PixelElement(keyword, length, length, complete=True)
-    stream.seek(12 if vr in _LONG_VR else 8, 1)  # past tag, VR and length, which the reader stepped back over
-    return dataset, measure(stream, keyword, length)
-
-
-def _header(path: Path, dataset: Dataset, pixels: PixelElement | None) -> Header | None:
+def _header(path: Path, parsed: Parsed, stream: BinaryIO) -> Header | None:
+    dataset, pixels = parsed.dataset, parsed.pixels
     meta = getattr(dataset, "file_meta", None) or Dataset()
-    sop_class = _text(dataset, "SOPClassUID") or _text(meta, "MediaStorageSOPClassUID")
-    modality = _text(dataset, "Modality").upper()
+    sop_class = text(dataset, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID")
+    modality = text(dataset, "Modality").upper()
     if not (sop_class or modality or pixels or set(dataset.keys()) - {_CHARACTER_SET}):
         return None
+    orientation, orientation_error = cosines(numbers(dataset, "ImageOrientationPatient", 6))
+    image_type = texts(dataset, "ImageType")
     return Header(
         path=path,
-        transfer_syntax=_text(meta, "TransferSyntaxUID"),
+        transfer_syntax=text(meta, "TransferSyntaxUID"),
         sop_class=sop_class,
-        sop_instance=_text(dataset, "SOPInstanceUID") or _text(meta, "MediaStorageSOPInstanceUID"),
-        study_uid=_text(dataset, "StudyInstanceUID"),
-        series_uid=_text(dataset, "SeriesInstanceUID"),
-        frame_uid=_text(dataset, "FrameOfReferenceUID"),
+        sop_instance=text(dataset, "SOPInstanceUID") or text(meta, "MediaStorageSOPInstanceUID"),
+        study_uid=text(dataset, "StudyInstanceUID"),
+        series_uid=text(dataset, "SeriesInstanceUID"),
+        frame_uid=text(dataset, "FrameOfReferenceUID"),
         modality=modality,
-        description=_text(dataset, "SeriesDescription"),
-        protocol=_text(dataset, "ProtocolName"),
-        body_part=_text(dataset, "BodyPartExamined").upper(),
-        image_type=_texts(dataset, "ImageType"),
-        instance_number=_whole(dataset, "InstanceNumber") or 0,
-        acquisition=_whole(dataset, "AcquisitionNumber"),
-        temporal_position=_whole(dataset, "TemporalPositionIdentifier") or 0,
-        echo_time=_number(dataset, "EchoTime") or 0.0,
-        rows=_whole(dataset, "Rows") or 0,
-        columns=_whole(dataset, "Columns") or 0,
-        frames=max(1, _whole(dataset, "NumberOfFrames") or 1),
-        samples=max(1, _whole(dataset, "SamplesPerPixel") or 1),
-        photometric=_text(dataset, "PhotometricInterpretation").upper(),
-        bits_allocated=_whole(dataset, "BitsAllocated") or 0,
-        position=_numbers(dataset, "ImagePositionPatient", 3),
-        orientation=_cosines(dataset),
-        pixel_spacing=_lengths(dataset, "PixelSpacing"),
-        imager_spacing=_lengths(dataset, "ImagerPixelSpacing"),
-        thickness=_length(dataset, "SliceThickness"),
-        spacing_between=_length(dataset, "SpacingBetweenSlices"),
-        slope=_number(dataset, "RescaleSlope"),
-        intercept=_number(dataset, "RescaleIntercept"),
-        has_modality_lut="ModalityLUTSequence" in dataset,
-        is_lossy=_text(dataset, "LossyImageCompression") == "01",
+        description=text(dataset, "SeriesDescription"),
+        protocol=text(dataset, "ProtocolName"),
+        body_part=text(dataset, "BodyPartExamined").upper(),
+        image_type=image_type,
+        instance_number=whole(dataset, "InstanceNumber") or 0,
+        acquisition=whole(dataset, "AcquisitionNumber"),
+        temporal_position=whole(dataset, "TemporalPositionIdentifier") or 0,
+        delay_ms=_delay(dataset),
+        b_value=b_value(dataset) or 0.0,
+        echo_time=_finite(number(dataset, "EchoTime")),
+        rows=whole(dataset, "Rows") or 0,
+        columns=whole(dataset, "Columns") or 0,
+        frames=max(1, whole(dataset, "NumberOfFrames") or 1),
+        samples=max(1, whole(dataset, "SamplesPerPixel") or 1),
+        photometric=text(dataset, "PhotometricInterpretation").upper(),
+        bits_allocated=whole(dataset, "BitsAllocated") or 0,
+        position=numbers(dataset, "ImagePositionPatient", 3),
+        orientation=orientation,
+        orientation_error=orientation_error,
+        pixel_spacing=as_lengths(numbers(dataset, "PixelSpacing", 2)),
+        imager_spacing=as_lengths(numbers(dataset, "ImagerPixelSpacing", 2)),
+        thickness=as_length(number(dataset, "SliceThickness")),
+        spacing_between=as_length(number(dataset, "SpacingBetweenSlices")),
+        slope=number(dataset, "RescaleSlope"),
+        intercept=number(dataset, "RescaleIntercept"),
+        has_modality_lut=_MODALITY_LUT in parsed.located,
+        is_lossy=text(dataset, "LossyImageCompression") == "01",
         pixels=pixels,
+        region_spacing=region_spacing(parsed),
+        groups=read_frames(parsed, whole(dataset, "NumberOfFrames") or 1),
+        mosaic=read_mosaic(parse(stream, MOSAIC_TAGS, longest=_LONGEST_MOSAIC)) if "MOSAIC" in image_type else None,
     )
 
 
-def _value(dataset: Dataset, keyword: str) -> Any:
-    try:
-        return dataset.get(keyword)
-    except _BAD_VALUE:
-        return None  # a value that its own representation forbids says nothing
+def _delay(dataset: Dataset) -> float:
+    """Return the time of a slice within its scan: behind the R wave, or since the start of a dynamic PET scan."""
+    return _finite(number(dataset, "TriggerTime")) or _finite(number(dataset, "FrameReferenceTime"))
 
 
-def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
-    value = _value(dataset, keyword)
-    if value is None:
-        return ()
-    values = [value] if isinstance(value, str) else list(value) if hasattr(value, "__iter__") else [value]
-    texts = [str(v).strip().strip("\0") for v in values]
-    while texts and not texts[-1]:
-        texts.pop()
-    return tuple(texts)
-
-
-def _text(dataset: Dataset, keyword: str) -> str:
-    texts = _texts(dataset, keyword)
-    return texts[0] if texts else ""
-
-
-def _numbers(dataset: Dataset, keyword: str, count: int) -> Numbers | None:
-    value = _value(dataset, keyword)
-    if value is None or isinstance(value, str):
-        return None
-    try:
-        numbers = tuple(float(v) for v in value) if hasattr(value, "__iter__") else (float(value),)
-    except _BAD_VALUE:
-        return None
-    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
-
-
-def _number(dataset: Dataset, keyword: str) -> float | None:
-    value = _value(dataset, keyword)
-    try:
-        return None if value is None or value == "" else float(value)
-    except _BAD_VALUE:
-        return None
-
-
-def _whole(dataset: Dataset, keyword: str) -> int | None:
-    number = _number(dataset, keyword)
-    return int(number) if number is not None and math.isfinite(number) else None
-
-
-def _length(dataset: Dataset, keyword: str) -> float | None:
-    number = _number(dataset, keyword)
-    return abs(number) if number and math.isfinite(number) else None  # some write the spacing between slices negative
-
-
-def _lengths(dataset: Dataset, keyword: str) -> Pair | None:
-    numbers = _numbers(dataset, keyword, 2)
-    return (numbers[0], numbers[1]) if numbers and min(numbers) > 0 else None
-
-
-def _cosines(dataset: Dataset) -> Numbers | None:
-    """Return row and column direction as unit vectors, or None where they are not at right angles."""
-    numbers = _numbers(dataset, "ImageOrientationPatient", 6)
-    if numbers is None:
-        return None
-    row, column = numbers[:3], numbers[3:]
-    lengths = math.hypot(*row), math.hypot(*column)
-    if any(abs(length - 1) > _COSINE_TOLERANCE for length in lengths):
-        return None
-    if abs(sum(a * b for a, b in zip(row, column, strict=True))) > _COSINE_TOLERANCE:
-        return None
-    return (*(v / lengths[0] for v in row), *(v / lengths[1] for v in column))
+def _finite(found: float | None) -> float:
+    return found if found is not None and math.isfinite(found) else 0.0

@@ -86,9 +86,14 @@ def kind_of(header: Header) -> tuple[Kind, tuple[Finding, ...]]:
 _FLAT_MODALITIES = frozenset({"CR", "DX", "MG", "IO", "PX", "US", "XA", "RF", "RG"})
 
 
+def is_enhanced(header: Header) -> bool:
+    """Whether the object is of a kind that holds its geometry frame by frame, in functional groups."""
+    return header.sop_class in _MULTI_FRAME
+
+
 def is_multi_frame(header: Header) -> bool:
-    """Whether the object holds its geometry frame by frame, in functional groups."""
-    return header.sop_class in _MULTI_FRAME or header.frames > 1
+    """Whether the object holds several frames, or is of a kind that may."""
+    return is_enhanced(header) or header.frames > 1
 
 
 def _without_pixels(header: Header) -> tuple[Kind, tuple[Finding, ...]]:
