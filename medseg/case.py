@@ -168,6 +168,11 @@ class Dataset:
             found = f"the case id {twice[0]} occurs twice" if twice else "the data set has no case"
             raise InputError(found, where=str(self.root))
 
+    @property
+    def patients(self) -> int:
+        """The number of patients: of groups of cases."""
+        return len({case.group for case in self.cases})
+
     def split(
         self, fold: int, *, n_folds: int = DEFAULT_FOLDS, seed: int = 12345
     ) -> tuple[tuple[Case, ...], tuple[Case, ...]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from medseg.datasets.each import for_each
 from medseg.datasets.findings import DatasetFinding, DatasetReport
+from medseg.datasets.label_file import read_label_file
 from medseg.datasets.labelling import with_labels
 from medseg.datasets.layouts import open_dataset
 from medseg.datasets.lint import check_dataset
@@ -24,5 +25,6 @@ __all__ = [
     "open_dataset",
     "read_case",
     "read_images",
+    "read_label_file",
     "with_labels",
 ]

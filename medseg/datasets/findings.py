@@ -26,6 +26,13 @@ CODES: dict[str, Severity] = {
     "channel-count": "error",
     "mask-values": "error",
     "unknown-label": "error",
+    "mixed-references": "error",
+    "no-mapped-roi": "error",
+    "ambiguous-roi": "error",
+    "overlap": "error",
+    "fractional": "error",
+    "other-frame": "error",
+    "missing-roi": "warning",
     "empty-mask": "warning",
     "constant-image": "warning",
     "label-never-used": "warning",
@@ -38,6 +45,7 @@ CODES: dict[str, Severity] = {
     "unnamed-channels": "note",
     "mixed-orientation": "note",
     "float-mask": "note",
+    "unmapped-roi": "note",
     "foreign-file": "note",
 }
 

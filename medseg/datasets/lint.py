@@ -11,11 +11,12 @@ import numpy as np
 
 from medseg.datasets.each import for_each
 from medseg.datasets.findings import DatasetFinding, DatasetReport, finding
+from medseg.datasets.labelling import rules_by_names
 from medseg.datasets.layouts import list_dataset
 from medseg.datasets.listing import relative
 from medseg.datasets.reading import file_sha256, same_place
 from medseg.errors import InputError, MedsegError
-from medseg.io import describe, read_segmentation, read_volume
+from medseg.io import describe, is_dicom, read_segmentation, read_volume, structure_names
 from medseg.progress import ignore
 from medseg.volume import values_in
 
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
     from medseg.geometry import Geometry
     from medseg.labels import LabelSet
     from medseg.progress import Progress
+    from medseg.rois import Assignment
     from medseg.volume import Segmentation, Volume
 
 OUTLIER = 3.0  # times the median, or its third: a header in other units, a mask of another task
 _ORDER = ("error", "warning", "note")
+_OF_STRUCTURES = frozenset({"overlap", "ambiguous-roi", "no-mapped-roi", "other-frame", "fractional"})
 
 
 @dataclass(slots=True)
@@ -42,6 +45,7 @@ class _Facts:
     geometry: Geometry | None = None
     channels: tuple[str, ...] = ()
     values: tuple[int, ...] = ()
+    structures: tuple[str, ...] = ()
     hashes: tuple[str, ...] = ()
     file: str = ""
 
@@ -120,7 +124,7 @@ def _channel_faults(images: Sequence[Volume], facts: _Facts, listing: Listing) -
 
 def _examine_mask(path: Path, facts: _Facts, listing: Listing) -> None:
     file, case = relative(path, listing.root), facts.case.id
-    mask = _mask(path, facts, file=file)
+    mask = _mask(path, facts, listing)
     if mask is None:
         return
     facts.values = values_in(mask.array)
@@ -137,7 +141,10 @@ def _examine_mask(path: Path, facts: _Facts, listing: Listing) -> None:
         facts.findings.append(finding("empty-mask", message, remedy, case=case, file=file))
 
 
-def _mask(path: Path, facts: _Facts, *, file: str) -> Segmentation | None:
+def _mask(path: Path, facts: _Facts, listing: Listing) -> Segmentation | None:
+    file = relative(path, listing.root)
+    if is_dicom(path):
+        return _structures(path, facts, listing)
     try:
         mask = read_segmentation(path)
         if describe(path).dtype.startswith("float"):
@@ -155,6 +162,40 @@ def _mask(path: Path, facts: _Facts, *, file: str) -> Segmentation | None:
     remedy = fault.remedy or "Save the mask with one whole number per voxel, the id of its label"
     facts.findings.append(finding("mask-values", message, remedy, case=facts.case.id, file=file))
     return None
+
+
+def _structures(path: Path, facts: _Facts, listing: Listing) -> Segmentation | None:
+    """Return the mask a SEG or RTSTRUCT is on its image, and say which of its structures are for nothing."""
+    file, case = relative(path, listing.root), facts.case.id
+    try:
+        names = structure_names(path) or ()
+        facts.structures = names
+        rules = listing.rules or rules_by_names(names)
+        facts.findings += _unassigned(rules.assign(names), file, case=case)
+        if facts.geometry is None:  # the image is at fault, which is said already
+            return None
+        return read_segmentation(path, onto=facts.geometry, rules=rules)
+    except MedsegError as error:
+        code = error.code if error.code in _OF_STRUCTURES else "unreadable"
+        remedy = error.remedy or "Correct the reference, or take the case out"
+        message = f"{file} cannot be used: {error.found}"
+        facts.findings.append(finding(code, message, remedy, case=case, file=file))
+        return None
+
+
+def _unassigned(assigned: Assignment, file: str, *, case: str) -> list[DatasetFinding]:
+    unmapped = "Map it to a label in labels.yaml, or to 0 to leave it out knowingly"
+    missing = "Right if the structure is absent in this case; else add the name it has here to labels.yaml"
+    return [
+        *(
+            finding("unmapped-roi", f"the structure {name!r} of {file} is for no label", unmapped, case=case, file=file)
+            for name in dict.fromkeys(assigned.unmapped)
+        ),
+        *(
+            finding("missing-roi", f"{file} holds no structure for {name!r}", missing, case=case, file=file)
+            for name in assigned.missing
+        ),
+    ]
 
 
 def _unreadable(error: MedsegError, file: str, *, case: str) -> DatasetFinding:
@@ -270,6 +311,14 @@ def _outliers(facts: Sequence[_Facts], code: str) -> list[DatasetFinding]:
 
 def _labels(facts: Sequence[_Facts], labels: LabelSet) -> list[DatasetFinding]:
     used = {value for fact in facts for value in fact.values}
+    names = sorted({name.strip() for fact in facts for name in fact.structures})
+    if not len(labels) and names and any(set(fact.values) - {0} and not fact.structures for fact in facts):
+        remedy = "Put a labels.yaml beside the data, such as 'GTV*: 1'"
+        return [finding("mixed-references", "some references hold numbers, others named structures", remedy)]
+    if not len(labels) and names:
+        listed = ", ".join(repr(name) for name in names)
+        remedy = "Nothing to do, or map them to fewer labels in labels.yaml, such as 'GTV*: 1'"
+        return [finding("unnamed-labels", f"every name of a structure becomes a label: {listed}", remedy)]
     if not len(labels):
         values = ", ".join(str(v) for v in sorted(used - {0})) or "none"
         remedy = "Name them in labels.yaml beside the images, such as '1: liver'"

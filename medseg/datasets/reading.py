@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medseg.errors import GeometryError, InputError, MedsegError
-from medseg.io import read_segmentation, read_volume
+from medseg.io import is_dicom, read_segmentation, read_volume
 from medseg.resample import resample
+from medseg.rois import RoiRules
 from medseg.volume import Segmentation, Volume
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def read_case(
     """Return the image and the mask of a case, on one grid.
 
     A mask whose voxels are the image's but stored along other axes is turned: NIfTI masks of DICOM series often are.
+    RTSTRUCT is drawn on the image's grid, SEG put on it, by the case's rules.
 
     Parameters
     ----------
@@ -49,7 +52,7 @@ def read_case(
         raise InputError("the case has no mask", where=case.id)
     try:
         image = read_images(case.images, channels=channels)
-        mask = read_segmentation(case.reference, labels=labels)
+        mask = read_segmentation(case.reference, labels=labels, onto=image.geometry, rules=rules_of(case.rules, labels))
         if not same_place(mask.geometry, image.geometry):
             raise InputError(
                 f"the mask lies on the grid {mask.geometry}", expected=f"{image.geometry}, as its image", where=case.id
@@ -88,11 +91,30 @@ def same_place(mask: Geometry, image: Geometry) -> bool:
     return turned.same_grid(image, tol_mm=max(1e-2, GRID_TOLERANCE * min(image.spacing_mm)))
 
 
+def rules_of(rules: RoiRules | None, labels: LabelSet | None) -> RoiRules | None:
+    """Return by which rules the structures of a reference are read: those declared, else by the labels' names.
+
+    Examples
+    --------
+    >>> from medseg.labels import LabelSet
+    >>> rules_of(None, LabelSet.from_names({3: "GTV"})).patterns
+    (('GTV', 3),)
+    """
+    if rules is not None or labels is None or not len(labels):
+        return rules
+    return RoiRules.from_labels(labels)
+
+
 def content_sha256(case: Case) -> str:
-    """Return the hash of a case's id and of the bytes of all its files; names and dates of files play no part."""
+    """Return the hash of a case's id and of the bytes of all its files; names and dates of files play no part.
+
+    Where the reference is DICOM, the rules by which its structures become labels count, too.
+    """
     digest = hashlib.sha256(case.id.encode())
     for path in (*case.images, *((case.reference,) if case.reference else ())):
         digest.update(file_sha256(path).encode())
+    if case.rules is not None and case.reference is not None and is_dicom(case.reference):
+        digest.update(json.dumps(case.rules.to_json()).encode())
     return digest.hexdigest()
 
 

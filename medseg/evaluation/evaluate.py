@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medseg.errors import GeometryError, MedsegError, PlanError
+from medseg.errors import GeometryError, InputError, PlanError
 from medseg.evaluation.pairing import named_labels, pair
+from medseg.evaluation.references import References
 from medseg.evaluation.scoring import CaseScore, LabelScore, score_case, score_missing
 from medseg.evaluation.summary import METRICS, mean_rows, summarise
-from medseg.io import read_segmentation
 from medseg.labels import Label, LabelSet, distinct_color
 from medseg.metrics import mean_iou, pixel_accuracy
 from medseg.progress import Step, ignore
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from medseg.case import Case
     from medseg.progress import Progress
     from medseg.volume import Segmentation
 
@@ -110,7 +111,7 @@ class Evaluation:
 
 def evaluate(
     predictions: Path,
-    references: Path | Mapping[str, Path],
+    references: Path | Mapping[str, Path] | Mapping[str, Case],
     *,
     labels: LabelSet | None = None,
     subset: bool = False,
@@ -123,8 +124,9 @@ def evaluate(
     ----------
     predictions : Path
         An output folder of ``medseg segment`` or a folder of masks (or one mask).
-    references : Path or mapping of id to Path
-        A folder of masks with the same ids (or one mask), or the masks by id.
+    references : Path or mapping of id to Path or Case
+        A folder of masks with the same ids (or one mask), or the masks by id. SEG and RTSTRUCT are masks, too: their
+        structures become labels by the case's rules, by ``labels.yaml`` beside them, or else by their names.
     labels : LabelSet, optional
         What to score; other values count as background, and a note says so. By default every value that occurs, named
         as the predictions' ``labels.yaml`` or ``manifest.json`` names it.
@@ -148,7 +150,8 @@ def evaluate(
         raise PlanError(f"the tolerance is {nsd_tolerance_mm} mm", expected="zero or more")
     names = (named_labels(predictions) if predictions.is_dir() else LabelSet(())) if labels is None else labels
     _refuse_reserved(names)
-    pairing = pair(predictions, references)
+    source = References(references, names)
+    pairing = pair(predictions, source.places)
     missing: Mapping[str, Path] = {} if subset else pairing.missing
     ids = sorted([*pairing.pairs, *missing])
     wanted = None if labels is None else labels.ids
@@ -156,12 +159,11 @@ def evaluate(
     sheared = []
     for done, case in enumerate(ids):
         progress(Step("evaluate", done, len(ids), case))
-        reference = _read(pairing.pairs[case][1] if case in pairing.pairs else missing[case])
         if case in missing:
-            cases[case] = score_missing(reference, label_ids=wanted)
+            cases[case] = score_missing(_without_prediction(source, case, missing[case]), label_ids=wanted)
             continue
-        prediction = _read(pairing.pairs[case][0])
         try:
+            prediction, reference = source.read_pair(case, *pairing.pairs[case])
             cases[case] = score_case(prediction, reference, nsd_tolerance_mm=nsd_tolerance_mm, label_ids=wanted)
         except GeometryError as error:
             raise error.at(case) from error
@@ -169,14 +171,21 @@ def evaluate(
             sheared.append(case)
     progress(Step("evaluate", len(ids), len(ids)))
     scored = names if labels is not None else _completed(names, cases)
-    return Evaluation(cases, scored, tuple(missing), nsd_tolerance_mm, _notes(cases, scored, sheared=sheared))
+    notes = (*_notes(cases, scored, sheared=sheared), *source.notes)
+    return Evaluation(cases, scored, tuple(missing), nsd_tolerance_mm, notes)
 
 
-def _read(path: Path) -> Segmentation:
+def _without_prediction(source: References, case: str, path: Path) -> Segmentation:
     try:
-        return read_segmentation(path)
-    except MedsegError as error:
-        raise error.at(str(path)) from error
+        return source.read(case, path)
+    except InputError as error:
+        if error.code != "no-grid":
+            raise
+        raise InputError(
+            "there is no prediction, and contours (RTSTRUCT) have no voxels to count",
+            where=case,
+            remedy="Segment the case, or leave it out with --subset",
+        ) from error
 
 
 def _completed(names: LabelSet, cases: Mapping[str, CaseScore]) -> LabelSet:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MASK_SUFFIXES = tuple(suffix for suffix in READABLE_SUFFIXES if suffix not in {".jpg", ".jpeg"})  # JPEG blurs labels
+_DICOM_SUFFIXES = (".dcm", ".ima")
+_OURS = ("segmentation.dcm", "rtstruct.dcm")  # what `medseg segment` calls its DICOM outputs
 _CHANNEL_MARK = "_0000"  # nnU-Net's mark of the first channel; a case id does not carry it
 _SHOWN = 3
 
@@ -72,6 +74,8 @@ def pair(predictions: Path, references: Path | Mapping[str, Path]) -> Pairing:
 def masks_in(folder: Path) -> dict[str, Path]:
     """Return the masks of a folder by case id: ``<id>/segmentation.nii.gz`` or ``<id>.nii.gz``, or another mask format.
 
+    SEG and RTSTRUCT are such formats: ``<id>.dcm``, or a folder ``<id>`` of DICOM files of which one is the reference.
+
     Raises
     ------
     InputError
@@ -106,7 +110,7 @@ def mask_id(path: Path) -> str | None:
     >>> mask_id(Path("case.1.nii.gz")), mask_id(Path("notes.txt"))
     ('case.1', None)
     """
-    for suffix in MASK_SUFFIXES:
+    for suffix in (*MASK_SUFFIXES, *_DICOM_SUFFIXES):
         if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
             return path.name[: -len(suffix)]
     return None
@@ -155,10 +159,15 @@ def _mask_of(entry: Path) -> tuple[str, Path | None]:
     if entry.name.startswith("."):
         return entry.name, None
     if entry.is_dir():
-        files = [entry / f"segmentation{suffix}" for suffix in MASK_SUFFIXES]
-        return entry.name, next((file for file in files if file.is_file()), None)
+        files = [entry / name for name in (*(f"segmentation{suffix}" for suffix in MASK_SUFFIXES), *_OURS)]
+        found = next((file for file in files if file.is_file()), None)
+        return entry.name, found or (entry if _holds_dicom(entry) else None)
     case = mask_id(entry)
     return (entry.name, None) if case is None else (case, entry)
+
+
+def _holds_dicom(folder: Path) -> bool:
+    return any(path.name.lower().endswith(_DICOM_SUFFIXES) for path in folder.rglob("*"))
 
 
 def _partners(found: Mapping[str, Path], wanted: Mapping[str, Path], *, inputs: Mapping[str, str]) -> dict[str, str]:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from medseg.geometry import Geometry
+    from medseg.rois import RoiRules
 
 __all__ = [
     "DICOM_SUFFIXES",
@@ -49,6 +50,7 @@ __all__ = [
     "read_geometry",
     "read_segmentation",
     "read_volume",
+    "structure_names",
     "suffix_of",
     "write",
     "write_segmentation",
@@ -174,15 +176,26 @@ def write(what: Volume | Segmentation, path: Path | str) -> None:
         write_volume(what, path)
 
 
-def read_segmentation(path: Path | str, *, labels: LabelSet | None = None) -> Segmentation:
+def read_segmentation(
+    path: Path | str,
+    *,
+    labels: LabelSet | None = None,
+    onto: Geometry | None = None,
+    rules: RoiRules | None = None,
+) -> Segmentation:
     """Return the mask in a file.
 
     Parameters
     ----------
     path : Path or str
-        A file of the formats above with one channel, or a DICOM SEG: its segment numbers are the values.
+        A file of the formats above with one channel; a DICOM SEG or RTSTRUCT, or a folder that holds exactly one of
+        these: the numbers of its structures are the values, unless `rules` say otherwise.
     labels : LabelSet, optional
-        What the values mean; by default every value present is named ``label_<value>``.
+        What the values mean; by default every value present is named ``label_<value>``, or as its structure.
+    onto : Geometry, optional
+        The image's grid: RTSTRUCT is drawn on it, SEG put on it. Other formats come on their own.
+    rules : RoiRules, optional
+        Which structure of a SEG or RTSTRUCT is which label; for other formats without meaning.
 
     Returns
     -------
@@ -192,12 +205,14 @@ def read_segmentation(path: Path | str, *, labels: LabelSet | None = None) -> Se
     Raises
     ------
     InputError
-        Where values are no label ids, or not in `labels`.
+        Where values are no label ids, or not in `labels`; where structures overlap and no rule says what that means.
+    GeometryError
+        Where a SEG or RTSTRUCT does not belong on `onto`.
     """
     path = Path(path)
     _refuse_missing(path)
     if is_dicom(path):
-        return _read_seg(path, labels)
+        return _read_reference(path, labels, onto=onto, rules=rules)
     image = _read_mask(path)
     try:
         if image.array.shape[0] != 1:
@@ -241,6 +256,23 @@ def suffix_of(path: Path) -> str:
     return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
 
 
+def structure_names(path: Path | str) -> tuple[str, ...] | None:
+    """Return the names of the structures in a DICOM SEG or RTSTRUCT; ``None`` for masks in other formats.
+
+    Raises
+    ------
+    InputError
+        Where there is no such file, or it cannot be read.
+    """
+    path = Path(path)
+    _refuse_missing(path)
+    if not is_dicom(path):
+        return None
+    from medseg.io.dicom import references
+
+    return references.structure_names(path)
+
+
 def is_dicom(path: Path) -> bool:
     """Tell whether a path goes to the DICOM reader: a folder, a DICOM name, or a file with DICOM's mark (PS3.10)."""
     if path.is_dir() or suffix_of(path) in DICOM_SUFFIXES:
@@ -260,12 +292,12 @@ def _read(path: Path, volume: int | None) -> Volume:
     return dicom.read_series(path, volume=volume)
 
 
-def _read_seg(path: Path, labels: LabelSet | None) -> Segmentation:
-    from medseg.io import dicom
+def _read_reference(
+    path: Path, labels: LabelSet | None, *, onto: Geometry | None, rules: RoiRules | None
+) -> Segmentation:
+    from medseg.io.dicom.references import read_reference
 
-    if path.is_dir():
-        raise InputError("the mask is a folder", expected="a file", where=str(path))
-    mask = dicom.read_seg(path)
+    mask = read_reference(path, onto=onto, rules=rules)
     if labels is None:
         return mask
     try:

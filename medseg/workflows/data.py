@@ -68,6 +68,7 @@ class PlanProposal:
         return [
             ("data", f"{self.dataset.name}, {len(self.dataset.cases)} cases, channels {', '.join(plan.channels)}"),
             ("labels", ", ".join(plan.labels.names)),
+            ("folds", _folds_in_words(plan, self.dataset)),
             ("working grid", f"{_mm(plan.preprocess.spacing_mm)} mm, {plan.preprocess.orientation}"),
             ("normalisation", ", ".join(n.kind for n in plan.preprocess.normalisation)),
             ("network", f"{network.kind}, {network.dimensions}-D, features {', '.join(map(str, network.features))}"),
@@ -119,7 +120,8 @@ def check(dataset: Path, *, progress: Progress = ignore) -> DatasetReport:
 def make_plan(path: Path, request: PlanRequest, *, progress: Progress = ignore) -> PlanProposal:
     """Measure a data set and resolve a recipe against it and this machine.
 
-    A recipe that is a plan already is taken as it is.
+    A recipe that is a plan already is taken as it is. Where there are fewer patients than the folds that nobody asked
+    for, each patient is a fold.
 
     Raises
     ------
@@ -128,6 +130,7 @@ def make_plan(path: Path, request: PlanRequest, *, progress: Progress = ignore) 
     """
     document = _plan_document(request.recipe)
     recipe = Recipe() if document is not None else read_recipe(request.recipe)
+    folds_asked = "folds" in recipe.train.model_fields_set or _names(request.settings, "train.folds")
     now, later = _settings_in_order(recipe, request.settings) if document is None else ((), request.settings)
     recipe = recipe.with_settings(now)
     dataset = with_labels(open_dataset(path, channels=recipe.channels or None), progress=progress)
@@ -139,6 +142,8 @@ def make_plan(path: Path, request: PlanRequest, *, progress: Progress = ignore) 
         else Plan.from_document(document, where=request.recipe)
     )
     plan = plan.with_settings(later)
+    if document is None and not folds_asked:
+        plan = _with_folds(plan, dataset)
     if plan.labels.ids != dataset.labels.ids:
         raise PlanError(
             f"the plan's labels are {', '.join(plan.labels.names)}",
@@ -146,6 +151,25 @@ def make_plan(path: Path, request: PlanRequest, *, progress: Progress = ignore) 
             where=request.recipe,
         )
     return PlanProposal(dataset, measured, plan, estimate(plan, measured, resources=resources))
+
+
+def _with_folds(plan: Plan, dataset: Dataset) -> Plan:
+    """Return the plan with as many folds as there are patients, where these are fewer and more than one."""
+    patients = dataset.patients
+    if dataset.splits or not 2 <= patients < plan.train.folds:
+        return plan
+    return plan.with_settings((f"train.folds={patients}",))
+
+
+def _folds_in_words(plan: Plan, dataset: Dataset) -> str:
+    if dataset.splits:
+        return f"{len(dataset.splits)}, the data set's own"
+    few = dataset.patients <= plan.train.folds
+    return f"{plan.train.folds}, one for each patient" if few else str(plan.train.folds)
+
+
+def _names(settings: Sequence[str], key: str) -> bool:
+    return any(setting.partition("=")[0].strip() == key for setting in settings)
 
 
 def _plan_document(name: str) -> dict[str, Any] | None:

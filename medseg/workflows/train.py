@@ -173,7 +173,8 @@ class _Run:
         """Write the page about the run."""
         plan = self.plan
         facts = {
-            "Data": f"{self.data.name}, {len(self.data.cases)} cases",
+            "Data": f"{self.data.name}, {len(self.data.cases)} cases of {self.data.patients} patients",
+            "Folds": len(self.data.splits) or plan.train.folds,
             "Network": f"{plan.network.kind}, {plan.network.dimensions}-D",
             "Patch": " × ".join(map(str, plan.train.patch_size)),
             "Trained for": f"{self.trained_s:.0f} s",

@@ -69,7 +69,7 @@ def validate(segmenter: Segmenter, cases: Sequence[Case], out: Path, *, progress
         Where `out` cannot be written.
     """
     run_cases(segmenter, cases, out=out, options=BatchOptions(overwrite=True), progress=progress)
-    references = {case.id: case.reference for case in cases if case.reference is not None}
+    references = {case.id: case for case in cases if case.reference is not None}
     scores = evaluation.evaluate(out, references, labels=segmenter.plan.labels, progress=progress)
     document = scores.to_json()
     write_text(out / "metrics.json", json.dumps(document, indent=1, allow_nan=False) + "\n")

@@ -67,6 +67,7 @@ class Cover:
         Parameters
         ----------
         rules : RoiRules
+            What a voxel in several structures is.
         names : sequence of str
             Of all structures.
         taken : sequence of (int, int)

@@ -117,5 +117,5 @@ def test_it_is_read_as_any_mask_is(written, tmp_path):
     assert named.labels.names == ("a", "b", "c")
     with pytest.raises(InputError, match=r"seg\.dcm"):
         read_segmentation(path, labels=LabelSet.from_names({1: "a"}))
-    with pytest.raises(InputError, match="a folder"):
+    with pytest.raises(InputError, match="the folder holds no SEG"):
         read_segmentation(tmp_path / "series")

@@ -1,0 +1,115 @@
+"""The masks to score against, read as training reads them: contours and segments on the prediction's grid, by rules."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medseg.case import Case
+from medseg.datasets import read_label_file
+from medseg.errors import MedsegError
+from medseg.io import is_dicom, read_segmentation, structure_names
+from medseg.rois import RoiRules
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from medseg.labels import LabelSet
+    from medseg.volume import Segmentation
+
+_SHOWN = 6
+
+
+class References:
+    """References with the rules by which their structures are labels.
+
+    The rules are those of a case of a data set; else those of a ``labels.yaml`` in the folder of the references or
+    beside it; else a structure is the label of its name. They speak of SEG and RTSTRUCT alone.
+
+    Parameters
+    ----------
+    given : Path or mapping of id to Path or Case
+        A folder of masks, one mask, or the masks by id.
+    names : LabelSet
+        What the predictions call their labels; empty where they do not say.
+    """
+
+    def __init__(self, given: Path | Mapping[str, Path] | Mapping[str, Case], names: LabelSet) -> None:
+        self._given, self._names = given, names
+        self._left_out: dict[str, None] = {}
+
+    @property
+    def places(self) -> Path | dict[str, Path]:
+        """The folder, the file, or the files by id."""
+        if isinstance(self._given, Path):
+            return self._given
+        files = {i: one.reference if isinstance(one, Case) else one for i, one in self._given.items()}
+        return {i: path for i, path in files.items() if path is not None}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was met and left out."""
+        if not self._left_out:
+            return ()
+        names = [repr(name) for name in self._left_out]
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        return (
+            f"Structures of the references that are for no label were left out: {', '.join(names[:_SHOWN])}{more}.",
+        )
+
+    def read_pair(self, case: str, prediction: Path, reference: Path) -> tuple[Segmentation, Segmentation]:
+        """Return a prediction and its reference; one that has no voxels of its own on the grid of the other.
+
+        Raises
+        ------
+        MedsegError
+            Where one of them cannot be read.
+        """
+        own = RoiRules.from_labels(self._names) if len(self._names) else None
+        if is_dicom(prediction) and not is_dicom(reference):
+            true = _read(reference)
+            return _read(prediction, onto=true, rules=own), true
+        predicted = _read(prediction, rules=own)
+        return predicted, self.read(case, reference, onto=predicted)
+
+    def read(self, case: str, path: Path, *, onto: Segmentation | None = None) -> Segmentation:
+        """Return a reference; contours need the mask whose grid they are drawn `onto`.
+
+        Raises
+        ------
+        MedsegError
+            Where it cannot be read.
+        """
+        if not is_dicom(path):
+            return _read(path)
+        rules = self._rules_of(case)
+        try:
+            names = structure_names(path) or ()
+            if rules is not None:
+                self._left_out.update(dict.fromkeys(rules.assign(names).unmapped))
+            return read_segmentation(path, onto=onto.geometry if onto is not None else None, rules=rules)
+        except MedsegError as error:
+            raise error.at(case) from error
+
+    def _rules_of(self, case: str) -> RoiRules | None:
+        one = None if isinstance(self._given, Path) else self._given.get(case)
+        if isinstance(one, Case) and one.rules is not None:
+            return one.rules
+        if self._declared is not None:
+            return self._declared
+        return RoiRules.from_labels(self._names) if len(self._names) else None
+
+    @cached_property
+    def _declared(self) -> RoiRules | None:
+        if not isinstance(self._given, Path):
+            return None
+        inside = read_label_file(self._given) if self._given.is_dir() else None
+        return inside or read_label_file(self._given.parent)
+
+
+def _read(path: Path, *, onto: Segmentation | None = None, rules: RoiRules | None = None) -> Segmentation:
+    try:
+        return read_segmentation(path, onto=onto.geometry if onto is not None else None, rules=rules)
+    except MedsegError as error:
+        raise error.at(str(path)) from error
