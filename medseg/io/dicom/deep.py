@@ -1,4 +1,4 @@
-"""Looking at every voxel: `inspect --deep` decodes what the headers promise."""
+"""Looking at every voxel: `inspect --deep` decodes what the headers promise, slice by slice, keeping none."""
 
 from __future__ import annotations
 
@@ -51,11 +51,12 @@ def _faults(item: Item) -> tuple[Finding, ...]:
 def _non_finite(item: Item) -> int:
     """Decode every voxel of an item; return how many are no numbers."""
     from medseg.io import read_volume
-    from medseg.io.dicom.series import decode
+    from medseg.io.dicom.decoding import planes
 
     if item.source is None:
         return _count(read_volume(item.files[0]).array)
-    return sum(_count(decode([piece.path for piece in volume])) for volume in item.source.volumes)
+    modality = item.source.modality
+    return sum(_count(plane) for volume in item.source.volumes for _, plane in planes(volume, modality=modality))
 
 
 def _count(array: NDArray[np.generic]) -> int:

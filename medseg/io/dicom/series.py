@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
-from pydicom.pixels.processing import apply_modality_lut
+from typing import TYPE_CHECKING
 
 from medseg.errors import InputError
+from medseg.io.dicom.decoding import decode
 from medseg.io.dicom.inventory import inspect_files, inspect_folder
 from medseg.io.dicom.item import Item
-from medseg.io.dicom.pixels import read_pixels
-from medseg.io.dicom.quiet import quiet
-from medseg.io.dicom.rescale import rescaled
+from medseg.io.dicom.regularise import interpolated
 from medseg.io.dicom.source import Repairs, SourceSeries
-from medseg.progress import Progress, Step, ignore
+from medseg.progress import Progress, ignore
 from medseg.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-    from pydicom.dataset import Dataset
-
     from medseg.geometry import Geometry
 
 Source = Path | SourceSeries | Item | list[Path] | tuple[Path, ...]
 
-_MOST_THREADS = 8
 AS_IT_IS = Repairs()
 
 
@@ -103,7 +93,9 @@ def read_series(
     series = find_series(source, item=item, volume=volume, repairs=repairs)
     if series.geometry is None:
         raise InputError("the slices span no regular grid", where=series.id, code="no-geometry")
-    array = decode(series.paths, progress=progress)
+    array = decode(series.slices, modality=series.modality, progress=progress)
+    if series.is_resampled and series.irregular is not None:
+        array = interpolated(array, series.irregular)
     return Volume(array[None], series.geometry, (series.modality or "image",))
 
 
@@ -154,68 +146,3 @@ def _readable(item: Item, series: SourceSeries) -> SourceSeries:
     if item.status == "ignored":
         raise InputError(item.reason, where=item.id, code=item.findings[0].code)
     return series
-
-
-def decode(paths: Sequence[Path], *, progress: Progress = ignore) -> NDArray[Any]:
-    """Decode files, one a slice, into one array of physical values.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        At least one, in slice order, all of one image size.
-    progress : Progress, optional
-        Told after each slice (stage ``"read"``); may cancel.
-
-    Returns
-    -------
-    (Z, Y, X) integer or float32
-
-    Raises
-    ------
-    InputError
-        Where a file cannot be decoded, or has another size than the first.
-    """
-    stored: NDArray[Any] | None = None
-    scales: list[tuple[float, float]] = []
-    with quiet(), ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-        for z, plane in enumerate(pool.map(_plane, paths)):
-            stored = _placed(plane.stored_yx, z, stored, paths)
-            scales.append((plane.slope, plane.intercept))
-            progress(Step("read", z + 1, len(paths)))
-    if stored is None:
-        raise InputError("the series holds no slice")
-    return rescaled(stored, [s for s, _ in scales], [i for _, i in scales])
-
-
-def _placed(plane_yx: NDArray[Any], z: int, stored: NDArray[Any] | None, paths: Sequence[Path]) -> NDArray[Any]:
-    """Put a slice into the array, which is made for the first one and widened where another needs it."""
-    if stored is None:
-        stored = np.empty((len(paths), *plane_yx.shape), plane_yx.dtype)
-    if plane_yx.shape != stored.shape[1:]:
-        raise InputError(f"the image has {plane_yx.shape} pixels", expected=f"{stored.shape[1:]}", where=paths[z].name)
-    if stored.dtype != plane_yx.dtype:
-        stored = stored.astype(np.result_type(stored, plane_yx))
-    stored[z] = plane_yx
-    return stored
-
-
-class _Plane(NamedTuple):
-    """One slice as stored, and its rescale."""
-
-    stored_yx: NDArray[Any]
-    slope: float
-    intercept: float
-
-
-def _plane(path: Path) -> _Plane:
-    stored, dataset = read_pixels(path)
-    if stored.dtype.kind == "f":
-        return _Plane(stored, 1.0, 0.0)
-    if dataset.get("ModalityLUTSequence"):
-        return _Plane(np.asarray(apply_modality_lut(stored, dataset)), 1.0, 0.0)
-    return _Plane(stored, _scale(dataset, "RescaleSlope", 1.0), _scale(dataset, "RescaleIntercept", 0.0))
-
-
-def _scale(dataset: Dataset, keyword: str, usual: float) -> float:
-    value = dataset.get(keyword)
-    return usual if value is None or value == "" else float(value)
