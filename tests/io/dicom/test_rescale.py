@@ -2,44 +2,66 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from medseg.io.dicom.rescale import rescaled
+from medseg.io.dicom.rescale import Line, integer_type, rescale_real, rescale_whole, room_for
+
+TYPES = ["i1", "u1", "i2", "u2", "i4", "u4"]
 
 
 @pytest.mark.parametrize(
-    ("dtype", "values", "slope", "intercept", "read_as"),
+    ("stored", "ends", "kind"),
     [
-        (np.uint16, [0, 4095], 1.0, -1024.0, np.int16),
-        (np.uint16, [0, 65535], 1.0, -1024.0, np.int32),
-        (np.int16, [-2000, 3000], 1.0, -1024.0, np.int16),
-        (np.int16, [-32768, 3000], 1.0, -1024.0, np.int32),
-        (np.uint16, [0, 65535], 1.0, 0.0, np.uint16),
-        (np.uint8, [0, 255], 2.0, -10.0, np.int16),
-        (np.int32, [-5, 70000], 3.0, 1.0, np.int32),
-        (np.uint16, [0, 60000], 1e6, 0.0, np.float32),
-        (np.uint16, [0, 4095], 0.5, -1024.0, np.float32),
-        (np.float32, [0.5, 1.5], 1.0, 0.0, np.float32),
+        ("u2", [-1024, 3071], "i2"),
+        ("u2", [0, 65535], "u2"),
+        ("u2", [-1024, 64511], "i4"),
+        ("u1", [0, 255], "u1"),
+        ("u1", [-10, 500], "i2"),
+        ("i4", [-10, 500], "i2"),
+        ("u4", [0, 2**32 - 1], "u4"),
+        ("u2", [0, 2**40], None),
     ],
 )
-def test_values_and_type(dtype, values, slope, intercept, read_as):
-    stored = np.array([[values]], dtype)
-    out = rescaled(stored.copy(), [slope], [intercept])
-    assert out.dtype == read_as
-    np.testing.assert_allclose(out[0, 0], np.array(values, np.float64) * slope + intercept, rtol=1e-6)
+def test_the_smallest_type_that_holds_all(stored, ends, kind):
+    assert integer_type(np.dtype(stored), ends) == (None if kind is None else np.dtype(kind))
 
 
-def test_each_slice_has_its_own_scale():
-    stored = np.full((3, 1, 2), 10, np.int16)
-    np.testing.assert_array_equal(rescaled(stored.copy(), [1, 2, 3], [0, 0, 5])[:, 0, 0], [10, 20, 35])
-    np.testing.assert_allclose(rescaled(stored.copy(), [0.1, 0.2, 1], [0, 0, 0])[:, 0, 0], [1, 2, 10], rtol=1e-6)
+@given(
+    stored=st.sampled_from(TYPES),
+    out=st.sampled_from(["u1", "i2", "u2", "i4"]),
+    slope=st.integers(-(2**40), 2**40).filter(bool) | st.sampled_from([1, -1, 2]),
+    intercept=st.integers(-(2**40), 2**40) | st.integers(-2000, 2000),
+    seed=st.integers(0, 9),
+)
+def test_integers_are_exact_wherever_the_result_fits(stored, out, slope, intercept, seed):
+    limits, goal = np.iinfo(stored), np.iinfo(out)
+    plane = np.random.default_rng(seed).integers(limits.min, limits.max, (3, 4), dtype=stored, endpoint=True)
+    exact = [int(v) * slope + intercept for v in plane.ravel()]
+    written = np.empty(plane.shape, out)
+    rescale_whole(plane, Line(float(slope), float(intercept)), written)
+    for value, found in zip(exact, written.ravel().tolist(), strict=True):
+        if goal.min <= value <= goal.max:
+            assert found == value
 
 
-def test_stored_values_are_reused_where_they_fit():
+@given(slope=st.floats(-1e6, 1e6), intercept=st.floats(-1e6, 1e6), stored=st.sampled_from([*TYPES, "f4", "f8"]))
+def test_reals_are_rounded_once(slope, intercept, stored):
+    plane = np.arange(12).reshape(3, 4).astype(stored)
+    written = np.empty(plane.shape, np.float32)
+    rescale_real(plane, Line(slope, intercept), written)
+    np.testing.assert_array_equal(written, (plane.astype(np.float64) * slope + intercept).astype(np.float32))
+
+
+def test_what_float32_does_not_hold_becomes_infinite_without_a_word():
+    written = np.empty((1, 2), np.float32)
+    rescale_real(np.array([[1e300, 1.0]]), Line(), written)
+    assert written.tolist() == [[np.inf, 1.0]]
+
+
+def test_memory_is_used_again_where_it_fits():
     stored = np.arange(6, dtype=np.uint16).reshape(1, 2, 3)
-    assert np.shares_memory(rescaled(stored, [1], [-1024]), stored)
-
-
-def test_read_only_values_are_left_alone():
-    stored = np.arange(6, dtype=np.uint16).reshape(1, 2, 3)
+    assert np.shares_memory(room_for(stored, np.int16), stored)
+    assert not np.shares_memory(room_for(stored, np.float32), stored)
     stored.flags.writeable = False
-    np.testing.assert_array_equal(rescaled(stored, [1], [-1]), stored.astype(int) - 1)
+    assert not np.shares_memory(room_for(stored, np.int16), stored)
