@@ -41,3 +41,48 @@ def _has_display() -> bool:
     if sys.platform in {"darwin", "win32"}:
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+@pytest.fixture
+def draw_boxes():
+    """Return a function that writes an RTSTRUCT of named boxes of voxels (z, y, x slices) on a grid, with pydicom alone."""
+    import numpy as np
+    from pydicom import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+
+    def contour(grid, z, y, x):
+        corners = [
+            (z, y.start, x.start),
+            (z, y.stop - 1, x.start),
+            (z, y.stop - 1, x.stop - 1),
+            (z, y.start, x.stop - 1),
+        ]
+        item = Dataset()
+        item.ContourGeometricType, item.NumberOfContourPoints = "CLOSED_PLANAR", 4
+        item.ContourData = [f"{v:.6f}" for v in np.ravel([grid.to_lps(corner) for corner in corners])]
+        return item
+
+    def draw(path, grid, boxes, *, frame="1.2.3"):
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = RTStructureSetStorage, generate_uid()
+        file = Dataset()
+        file.file_meta, file.Modality = meta, "RTSTRUCT"
+        file.SOPClassUID, file.SOPInstanceUID = RTStructureSetStorage, meta.MediaStorageSOPInstanceUID
+        file.StructureSetROISequence, file.ROIContourSequence = [], []
+        for number, (name, (z, y, x)) in enumerate(boxes, start=1):
+            roi, drawn = Dataset(), Dataset()
+            roi.ROINumber, roi.ROIName, roi.ReferencedFrameOfReferenceUID = (
+                number,
+                name,
+                grid.frame_of_reference_uid or frame,
+            )
+            drawn.ReferencedROINumber = number
+            drawn.ContourSequence = [contour(grid, k, y, x) for k in range(z.start, z.stop)]
+            file.StructureSetROISequence.append(roi)
+            file.ROIContourSequence.append(drawn)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file.save_as(path, enforce_file_format=True)
+        return path
+
+    return draw
