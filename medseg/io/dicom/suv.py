@@ -9,7 +9,8 @@ from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 from medseg.errors import InputError
-from medseg.io.dicom.elements import item_of, number_of, private_number, private_word, value_of, word_of, words_of
+from medseg.io.dicom.attributes import text
+from medseg.io.dicom.elements import item_of, number_of, private_number, private_word, word_of, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -187,10 +188,10 @@ def _positive(dataset: Dataset, keyword: str) -> float | None:
 def _acquired(dataset: Dataset) -> datetime:
     """Return when the acquisition of the slice began."""
     day = _date(dataset, "AcquisitionDate") or _date(dataset, "SeriesDate") or _ANY_DAY
-    clock = _time(str(value_of(dataset, "AcquisitionTime") or ""))
+    clock = _time(text(dataset, "AcquisitionTime"))
     if clock is not None:
         return datetime.combine(day, clock)
-    whole = _datetime(str(value_of(dataset, "AcquisitionDateTime") or ""))
+    whole = _datetime(text(dataset, "AcquisitionDateTime"))
     if whole is None:
         raise _LackingError("AcquisitionTime missing or not usable")
     return whole
@@ -198,7 +199,7 @@ def _acquired(dataset: Dataset) -> datetime:
 
 def _scan_start(dataset: Dataset, acquired: datetime) -> datetime:
     """Return what a slice is corrected to, as far as its header tells."""
-    clock = _time(str(value_of(dataset, "SeriesTime") or ""))
+    clock = _time(text(dataset, "SeriesTime"))
     if clock is not None:
         begun = datetime.combine(_date(dataset, "SeriesDate") or acquired.date(), clock)
         if begun <= acquired:
@@ -218,12 +219,12 @@ def _mean_time_s(dataset: Dataset, half_life_s: float) -> float:
 
 def _injected(drug: Dataset, scanned: datetime, half_life_s: float) -> datetime:
     """Return when the dose was measured: the moment where it can be right, else the time of the day before the scan."""
-    moment = _datetime(str(value_of(drug, "RadiopharmaceuticalStartDateTime") or ""))
+    moment = _datetime(text(drug, "RadiopharmaceuticalStartDateTime"))
     if moment is not None and _is_sound(moment, scanned, half_life_s):
         return moment
     if half_life_s >= _DAY_S:
         raise _LackingError("RadiopharmaceuticalStartDateTime missing or not usable, with a half-life of days")
-    clock = _time(str(value_of(drug, "RadiopharmaceuticalStartTime") or ""))
+    clock = _time(text(drug, "RadiopharmaceuticalStartTime"))
     if clock is None:
         raise _LackingError("RadiopharmaceuticalStartTime missing or not usable")
     today = datetime.combine(scanned.date(), clock)
@@ -240,16 +241,16 @@ def _is_sound(injected: datetime, scanned: datetime, half_life_s: float) -> bool
 
 
 def _date(dataset: Dataset, keyword: str) -> date | None:
-    text = str(value_of(dataset, keyword) or "").strip().replace(".", "").replace("-", "")
+    digits = text(dataset, keyword).replace(".", "").replace("-", "")
     try:
-        return datetime.strptime(text, "%Y%m%d").date()
+        return datetime.strptime(digits, "%Y%m%d").date()
     except ValueError:
         return None
 
 
-def _time(text: str) -> time | None:
+def _time(written: str) -> time | None:
     """Return a time of the day, as in ``101530.25`` or the old ``10:15:30``; midnight of removed times counts."""
-    found = _TIME.match(text.strip())
+    found = _TIME.match(written.strip())
     if found is None:
         return None
     hour, minute, second, fraction = found.groups()
@@ -259,11 +260,11 @@ def _time(text: str) -> time | None:
         return None
 
 
-def _datetime(text: str) -> datetime | None:
+def _datetime(written: str) -> datetime | None:
     """Return a moment by the scanner's clock, as in ``20140618083045.00``; a time zone after it is left out."""
-    clock = _time(text.strip()[8:])
+    clock = _time(written.strip()[8:])
     try:
-        day = datetime.strptime(text.strip()[:8], "%Y%m%d").date()
+        day = datetime.strptime(written.strip()[:8], "%Y%m%d").date()
     except ValueError:
         return None
     return None if clock is None else datetime.combine(day, clock)

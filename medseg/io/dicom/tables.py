@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medseg.errors import InputError
-from medseg.io.dicom.elements import BAD_VALUE, as_number, item_of, number_of, value_of
+from medseg.io.dicom.attributes import BAD_VALUE, value
+from medseg.io.dicom.elements import as_number, item_of, number_of
 from medseg.io.dicom.findings import RULES
 
 if TYPE_CHECKING:
@@ -76,14 +77,14 @@ def table_of(dataset: Dataset) -> Table | None:
     if item is None:
         return None
     count, first, bits = _descriptor(item, is_signed=number_of(dataset, "PixelRepresentation") == 1)
-    entries = _entries(value_of(item, "LUTData"), count, is_big_endian=_is_big_endian(dataset, item))
+    entries = _entries(value(item, "LUTData"), count, is_big_endian=_is_big_endian(dataset, item))
     return Table(entries.astype(np.uint8) if bits == 8 and entries.max() < 256 else entries, first)
 
 
 def _descriptor(item: Dataset, *, is_signed: bool) -> tuple[int, int, int]:
     """Return number of entries, first stored value and bits of an entry."""
     try:
-        count, first, bits = (as_number(v) for v in value_of(item, "LUTDescriptor"))
+        count, first, bits = (as_number(v) for v in value(item, "LUTDescriptor"))
     except BAD_VALUE:
         raise _unusable("the LUT Descriptor of the modality table is not three numbers") from None
     if count is None or first is None or bits is None or not all(map(math.isfinite, (count, first, bits))):

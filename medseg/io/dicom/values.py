@@ -12,7 +12,8 @@ import pydicom
 from pydicom.tag import Tag
 
 from medseg.errors import InputError
-from medseg.io.dicom.elements import item_of, number_of, value_of, word_of
+from medseg.io.dicom.attributes import value
+from medseg.io.dicom.elements import item_of, number_of, word_of
 from medseg.io.dicom.findings import RULES, Finding, finding
 from medseg.io.dicom.padding import Padding, air_of, is_tissue, padding_of, padding_words
 from medseg.io.dicom.rescale import IDENTITY, Line, integer_type, rescale_real, rescale_whole, room_for
@@ -278,7 +279,7 @@ def _suv_notes(dataset: Dataset) -> tuple[Finding, ...]:
 
 
 def _frames(dataset: Dataset) -> int:
-    groups = value_of(dataset, "PerFrameFunctionalGroupsSequence")
+    groups = value(dataset, "PerFrameFunctionalGroupsSequence")
     return len(groups) if groups else 1
 
 

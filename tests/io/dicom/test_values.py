@@ -9,11 +9,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.valuerep import DSfloat
 
 from medseg.errors import InputError
 from medseg.io.dicom.padding import Padding
 from medseg.io.dicom.quiet import quiet
 from medseg.io.dicom.rescale import Line
+from medseg.io.dicom.series import read_series
 from medseg.io.dicom.suv import Uptake
 from medseg.io.dicom.tables import Table
 from medseg.io.dicom.values import ValueMap, physical, value_map, value_notes
@@ -402,3 +404,20 @@ def test_frames_of_real_objects(name, lines, test_data):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="damaged"):
         value_notes(tmp_path / "none.dcm")
+
+
+def test_activity_of_a_real_series_becomes_its_own_uptake(test_data, tmp_path):
+    """A series in SUV, rewritten in Bq/ml by weight, dose and decay from injection to scan, is read as it was."""
+    folder = test_data / "dicom" / "sarcoma" / "STS_002" / "dicom" / "PET" / "image"
+    decay = 2 ** (-3000 / 6588)
+    for path in sorted(folder.glob("*.dcm")):
+        dataset = pydicom.dcmread(path)
+        drug = dataset.RadiopharmaceuticalInformationSequence[0]
+        dataset.PatientWeight, drug.RadionuclideTotalDose, drug.RadionuclideHalfLife = 64, 4e8, 6588
+        dataset.Units, dataset.DecayCorrection = "BQML", "START"
+        dataset.SeriesTime, dataset.AcquisitionTime, drug.RadiopharmaceuticalStartTime = "120000", "121000", "111000"
+        dataset.RescaleSlope = DSfloat(float(dataset.RescaleSlope) / 64e3 * 4e8 * decay, auto_format=True)
+        dataset.save_as(tmp_path / path.name)
+    ours, theirs = read_series(tmp_path), read_series(folder)
+    assert ours.array.dtype == np.float32
+    np.testing.assert_allclose(ours.array, theirs.array, rtol=1e-6)
