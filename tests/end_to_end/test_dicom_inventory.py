@@ -18,8 +18,8 @@ CASES = {
     "ts_jpegls_lossless": [("series", "ok", (4, 256, 256), 1, set())],
     "ts_rle": [("series", "ok", (4, 256, 256), 1, set())],
     "ts_single_ct_slice": [
-        ("series", "ok", (1, 512, 512), 1, {"single-slice", "mixed-type"}),
-        ("series", "ok", (1, 512, 512), 1, {"single-slice", "mixed-type", "duplicate-instance"}),
+        ("series", "ok", (1, 512, 512), 1, {"single-slice", "mixed-type", "padding"}),
+        ("series", "ok", (1, 512, 512), 1, {"single-slice", "mixed-type", "duplicate-instance", "padding"}),
     ],
     "ts_htj2k_rgb": [("other", "ignored", None, 1, {"derived-object", "colour", "no-geometry"})],
     "ts_big_endian": [("series", "ok", (1, 64, 64), 1, {"single-slice", "duplicate-instance"})],
@@ -41,7 +41,7 @@ CASES = {
     "enhanced_small_compressed": [("series", "refused", (10, 64, 64), 1, {"no-geometry", "duplicate-instance"})],
     "seg_with_images": [
         ("seg", "ignored", None, 1, {"derived-object"}),
-        ("series", "ok", (3, 512, 512), 1, set()),
+        ("series", "ok", (3, 512, 512), 1, {"padding"}),
     ],
     "seg_multiframe_source": [
         ("seg", "ignored", None, 1, {"derived-object"}),
@@ -50,17 +50,17 @@ CASES = {
     ],
     "seg_samples": [
         *[("seg", "ignored", None, 1, {"derived-object"})] * 5,
-        ("series", "ok", (1, 128, 128), 1, {"single-slice"}),
+        ("series", "ok", (1, 128, 128), 1, {"single-slice", "padding"}),
     ],
     "rtstruct_with_images": [
         ("rtstruct", "ignored", None, 1, {"derived-object"}),
-        ("series", "ok", (2, 512, 512), 1, set()),
+        ("series", "ok", (2, 512, 512), 1, {"padding"}),
     ],
     "xray_monochrome1": [
-        ("image", "ok", (1, 169, 211), 1, {"two-dimensional"}),
-        ("image", "ok", (1, 1576, 1976), 1, {"two-dimensional", "modality-lut"}),
+        ("image", "ok", (1, 169, 211), 1, {"two-dimensional", "inverted"}),
+        ("image", "ok", (1, 1576, 1976), 1, {"two-dimensional", "modality-lut", "inverted"}),
     ],
-    "cr_no_preamble": [("image", "ok", (1, 440, 440), 1, {"two-dimensional", "no-geometry"})],
+    "cr_no_preamble": [("image", "ok", (1, 440, 440), 1, {"two-dimensional", "no-geometry", "inverted"})],
     "no_geometry_ct": [("other", "ignored", None, 1, {"derived-object", "no-geometry"})],
     "ultrasound_palette": [("image", "refused", (1, 600, 800), 1, {"colour", "two-dimensional"})],
     "ct_localizer": [("series", "ignored", (1, 256, 512), 1, {"localizer", "single-slice"})],
@@ -77,7 +77,10 @@ CASES = {
     "non_ascii_names": [("other", "ignored", None, 1, {"derived-object", "no-geometry"})] * 6,
     "colour_secondary_capture": [("series", "refused", (4, 77, 52), 1, {"colour", "oblique"})],
     "float_pixel_data": [("other", "ignored", None, 1, {"derived-object"})],
-    "trailing_padding": [("series", "ok", (1, size, size), 1, {"single-slice"}) for size in (64, 128)],
+    "trailing_padding": [
+        ("series", "ok", (1, 64, 64), 1, {"single-slice"}),
+        ("series", "ok", (1, 128, 128), 1, {"single-slice", "padding"}),
+    ],
     "duplicate_instance": [("series", "ok", (4, 256, 256), 1, {"duplicate-instance"})],
     "mixed_folder": [
         ("other", "ignored", None, 1, {"empty-file"}),

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medseg.errors import GeometryError
+from medseg.errors import GeometryError, InputError
 from medseg.geometry import Geometry
 from medseg.io.dicom.attributes import NOT_ORTHONORMAL
-from medseg.io.dicom.findings import Finding, finding
+from medseg.io.dicom.findings import Finding, finding, status_of
 from medseg.io.dicom.item import Item, Traits, id_of_series
 from medseg.io.dicom.lengths import missing_bytes
 from medseg.io.dicom.mosaic import mosaic_gap
@@ -18,9 +18,11 @@ from medseg.io.dicom.multiframe import MOST_FRAMES
 from medseg.io.dicom.objects import is_enhanced, is_multi_frame
 from medseg.io.dicom.pixels import has_decoder
 from medseg.io.dicom.positions import Stack, gap_between, oblique, slice_normal, stack
+from medseg.io.dicom.quiet import quiet
 from medseg.io.dicom.regularise import plan_regular
 from medseg.io.dicom.repeats import Volumes, repeat_findings, volumes_of
 from medseg.io.dicom.source import Slice, SourceSeries
+from medseg.io.dicom.values import value_notes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _MAX_SLICE_BYTES = 2**29  # a file of a few bytes may promise any size
 _BITS = frozenset({8, 16, 32})
+_MOST_VALUE_FRAMES = 2**11  # frames whose rescale is read for a note on the values; all of it takes seconds
 _MOSAIC = "a Siemens mosaic: every file is a whole volume, with its slices as tiles of one image"
 _MOSAIC_REMEDY = "Export the series as single slices, or convert it with a tool that knows the scanner"
 
@@ -49,7 +52,7 @@ def series_item(group: Group, root: Path, about: Sequence[Finding] = ()) -> Item
         What is known of the kind of object: a localizer, a projection.
     """
     first = group.first
-    found = [*about, *group.findings, *_pixel_findings(group.files), *_axes_findings(group.headers)]
+    found = [*about, *group.findings, *_pixel_findings(group), *_axes_findings(group.headers)]
     obstacle = _obstacle(group)
     if obstacle is not None:
         found.extend(obstacle)
@@ -63,6 +66,7 @@ def series_item(group: Group, root: Path, about: Sequence[Finding] = ()) -> Item
     if first.tile is not None:
         found.append(finding("mosaic", _MOSAIC))
     found.extend(repeat_findings(_stack_findings(first, stacked, geometry), volumes))
+    found.extend(_value_findings(first.of_file, found))
     item = _item(group, root, found, volumes=volumes, geometry=geometry)
     return item if geometry is not None else _irregular(item, group.headers, stacked)
 
@@ -99,7 +103,7 @@ def _undescribed(first: Header) -> str:
 def image_item(group: Group, root: Path) -> Item:
     """Return the item of a two-dimensional image (X-ray, mammography, ultrasound), in a group of its own."""
     header = group.first
-    found = [*group.findings, *_pixel_findings([header])]
+    found = [*group.findings, *_pixel_findings(group)]
     if header.frames > 1:
         found.append(finding("multi-frame", f"{header.frames} frames over time"))
     spacing, source = _flat_spacing(header)
@@ -107,6 +111,7 @@ def image_item(group: Group, root: Path) -> Item:
     if spacing is None:
         words = "no pixel spacing: lengths and areas can be told in pixels only"
         found.append(finding("no-geometry", words, effect="ok", remedy=""))
+    found.extend(_value_findings(header, found))
     item = _item(group, root, found, volumes=((header,),), kind="image")
     return _flat(item, header, spacing)
 
@@ -210,7 +215,8 @@ def _axes_findings(headers: Sequence[Header]) -> list[Finding]:
     return [finding("not-orthonormal", words)]
 
 
-def _pixel_findings(headers: Sequence[Header]) -> list[Finding]:
+def _pixel_findings(group: Group) -> list[Finding]:
+    headers = group.files
     first = headers[0]
     found = []
     if first.is_colour:
@@ -222,9 +228,21 @@ def _pixel_findings(headers: Sequence[Header]) -> list[Finding]:
     found.extend(_coding_findings(headers))
     if any(h.has_modality_lut for h in headers):
         found.append(finding("modality-lut", "stored values become physical ones by a table"))
-    if any(h.slope == 0 or not _finite(h.slope) or not _finite(h.intercept) for h in headers):
+    if any(h.slope == 0 or not _finite(h.slope) or not _finite(h.intercept) for h in group.headers):
         found.append(finding("bad-rescale", "RescaleSlope or RescaleIntercept is zero or not a number"))
     return found
+
+
+def _value_findings(first: Header, found: Sequence[Finding]) -> list[Finding]:
+    """Return what is worth saying about the values of an image and is not said yet."""
+    if not first.is_image or status_of(found) == "refused" or len(first.groups or ()) > _MOST_VALUE_FRAMES:
+        return []
+    said = {f.code for f in found}
+    try:
+        with quiet():
+            return [f for f in value_notes(first.path) if f.code not in said]
+    except InputError as error:
+        return [finding("unreadable", error.found)]
 
 
 def _coding_findings(headers: Sequence[Header]) -> list[Finding]:

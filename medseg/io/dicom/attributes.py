@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import struct
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+from pydicom.tag import BaseTag, Tag
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +29,16 @@ _MOST_B = 1e5  # s/mm2
 
 def value(dataset: Dataset, keyword: str | int) -> Any:
     """Return an element's value, or ``None`` where it is absent or its own representation forbids it."""
+    tag = _tag(keyword)
     try:
-        if isinstance(keyword, int):
-            return dataset[keyword].value if keyword in dataset else None
-        return dataset.get(keyword)
+        return dataset[tag].value if tag in dataset else None
     except BAD_VALUE:
         return None
+
+
+@cache
+def _tag(keyword: str | int) -> BaseTag:
+    return Tag(keyword)
 
 
 def texts(dataset: Dataset, keyword: str | int) -> tuple[str, ...]:

@@ -185,12 +185,13 @@ def _said(walker: Walker, start: int, end: int | None) -> dict[int, Values]:
 
 def _add(walker: Walker, group: Element, found: dict[int, Values]) -> None:
     """Add the wanted values of a group, from its first item."""
-    for start, end in walker.items(group):
+    for number, (start, end) in enumerate(walker.items(group)):
+        if number > 0:
+            continue  # there is one; to go on to the end spares walking through it twice
         for leaf in walker.elements(start, end):
             vr = _LEAVES.get(leaf.tag)
             if vr is not None and leaf.tag not in found:
                 found[leaf.tag] = values(walker, leaf, vr)
-        return
 
 
 def _frame(said: Mapping[int, Values]) -> Frame:

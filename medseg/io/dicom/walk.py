@@ -58,6 +58,7 @@ class Walker:
         self._short = struct.Struct(f"{order}H").unpack_from
         self._long = struct.Struct(f"{order}L").unpack
         self._size = stream.seek(0, 2)
+        self._ended = (-1, -1)  # start and end of what was walked through last, so that it is not walked twice
 
     def elements(self, start: int, end: int | None = None) -> Iterator[Element]:
         """Yield the elements of a data set or item, which ends at `end` or with its delimiter.
@@ -72,7 +73,10 @@ class Walker:
         self.stream.seek(start)
         while end is None or self.stream.tell() < end:
             element = self._next()
-            if element is None or element.tag == _ITEM_END:
+            if element is None:
+                return
+            if element.tag == _ITEM_END:
+                self._ended = (start, element.start)
                 return
             yield element
             self._behind(element)
@@ -90,6 +94,7 @@ class Walker:
         while end is None or at < end:
             tag, length = self._item(at)
             if tag == _SEQUENCE_END:
+                self._ended = (sequence.start, at + 8)
                 return
             if tag != _ITEM:
                 raise ValueError("a sequence that holds something else than items")
@@ -117,6 +122,10 @@ class Walker:
         """Move the stream behind an element or item."""
         if element.length != UNDEFINED:
             self._leap(element.start + element.length)
+            return
+        start, end = self._ended
+        if element.start == start:
+            self.stream.seek(end)
             return
         self.stream.seek(element.start)
         open_items = [element.tag == _ITEM]  # what is not closed yet, innermost last: items (True) and sequences
