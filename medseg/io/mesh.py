@@ -95,7 +95,7 @@ def write_stl(segmentation: Segmentation, folder: Path) -> tuple[Path, ...]:
     except OSError as error:
         raise OutputError(f"the folder cannot be made ({error.strerror})", where=str(folder)) from error
     written = []
-    for label, box in zip(segmentation.labels, _boxes(segmentation), strict=True):
+    for label, box in zip(segmentation.labels, label_boxes(segmentation), strict=True):
         if box is not None:
             inside = segmentation.array[box] == label.id
             triangles = _surface(inside, [s.start for s in box], segmentation.geometry)
@@ -150,7 +150,7 @@ def is_closed(triangles: NDArray[np.float32]) -> bool:
     triangles : (n, 3, 3) float32
         Corners are the same where all bits of their coordinates are.
     """
-    corners = _numbered(triangles)
+    corners = numbered_corners(triangles)
     edges = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]]).astype(np.int64)
     count = int(corners.max(initial=0)) + 1
     forward = np.sort(edges[:, 0] * count + edges[:, 1])
@@ -170,8 +170,8 @@ def volume_and_centroid(triangles: NDArray[np.float32]) -> tuple[float, NDArray[
     return volume, middle + (six[:, None] * (a + b + c)).sum(axis=0) / (24 * volume)
 
 
-def _boxes(segmentation: Segmentation) -> list[tuple[slice, slice, slice] | None]:
-    """Return where each label is, or ``None``."""
+def label_boxes(segmentation: Segmentation) -> list[tuple[slice, slice, slice] | None]:
+    """Return the smallest block of voxels that holds each label, or ``None`` where it is absent; by rising id."""
     array = segmentation.array if segmentation.array.dtype.itemsize <= 2 else segmentation.array.astype(np.uint16)
     found: list[Any] = ndimage.find_objects(array, max_label=max(segmentation.labels.ids, default=1))
     return [found[label.id - 1] for label in segmentation.labels]
@@ -201,7 +201,7 @@ def _save(triangles: NDArray[np.float64], path: Path) -> None:
         temporary.write_bytes(_HEADER + len(records).to_bytes(4, "little") + records.tobytes())
 
 
-def _numbered(triangles: NDArray[np.float32]) -> NDArray[np.intp]:
+def numbered_corners(triangles: NDArray[np.float32]) -> NDArray[np.intp]:
     """Return the triangles as numbers of distinct corners, (n, 3)."""
     bits = np.ascontiguousarray(triangles + np.float32(0)).view(np.uint32).reshape(-1, 3).astype(np.uint64)  # no -0
     low = bits[:, 0] | bits[:, 1] << np.uint64(32)
