@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.errors import MedsegError, PlanError
+from medseg.errors import PlanError
 from medseg.plan import InferPlan, InferRecipe
 from medseg.selection import FIELDS, NUMBERS, TEXTS, WORDS, Condition, Fact, Rule, either, parse
 
@@ -21,7 +21,7 @@ T1: dict[str, Fact] = {
     "slices": 22.0,
     "volumes": 1.0,
 }
-NIFTI: dict[str, Fact] = {name: "" for name in TEXTS} | {"id": "a", "kind": "volume", "spacing": None}
+NIFTI: dict[str, Fact] = dict.fromkeys(TEXTS, "") | {"id": "a", "kind": "volume", "spacing": None}
 
 
 @pytest.mark.parametrize(
@@ -123,11 +123,13 @@ def test_what_is_no_rule_is_named_in_a_sentence(text: str, words: str) -> None:
 def test_any_text_is_a_rule_or_a_sentence(text: str) -> None:
     try:
         rule = parse(text)
-    except MedsegError as error:
-        assert str(error).endswith(".")
+    except PlanError as error:
+        said = str(error)
     else:
+        said = f"{rule}."
         assert parse(str(rule)) == rule
         assert isinstance(rule.unmet(T1), tuple)
+    assert said.endswith(".")
 
 
 VALUES = st.text(st.characters(codec="utf-8", exclude_characters="\"'"), max_size=8) | st.sampled_from(

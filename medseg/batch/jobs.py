@@ -183,7 +183,7 @@ def _repaired(job: Job, item: Item, options: BatchOptions) -> Job:
         found = (*(f for f in found if f not in before or f in source.findings), *source.findings)
     chosen = options.volume if item.volumes > 1 else None
     if chosen is not None:
-        words = f"volume {chosen} of 0 to {item.volumes - 1} is taken, as --volume asks"
+        words = f"volume {chosen} was taken, of 0 to {item.volumes - 1}, as --volume asks"
         found = (*(f for f in found if f.code != "four-d"), finding("four-d", words, effect="ok", remedy=""))
     found = tuple(dict.fromkeys(found))
     volume = chosen if source is None else None

@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 from medseg import __version__
 from medseg.cli import process
 from medseg.cli.console import Printer
-from medseg.cli.lines import line_of, show_cases, show_items
+from medseg.cli.lines import line_of, nothing_found, show_cases, show_items
 from medseg.cli.options import (
     AllFrames,
     AnyModality,
@@ -313,7 +313,7 @@ def segment(
     printer.document(document)
     counts = document["counts"]
     if sum(counts.values()) == counts["ignored"]:
-        printer.fail("nothing that could be segmented was found under the input; nothing was written")
+        printer.fail(nothing_found(document))
         raise typer.Exit(NOT_STARTED)
     raise typer.Exit(INCOMPLETE if counts["refused"] + counts["failed"] else DONE)
 

@@ -47,6 +47,17 @@ def show_cases(printer: Printer, document: dict[str, Any], out: Path) -> None:
     printer.say(f"{counts}. See {out / 'report.html'}.")
 
 
+def nothing_found(document: dict[str, Any]) -> str:
+    """Return the sentence for a batch without a case: whether nothing was there, or nothing was meant."""
+    words = "nothing that could be segmented was found under the input, and nothing was written"
+    unmeant = sum(any(f["code"] == "not-selected" for f in case["findings"]) for case in document["cases"])
+    if not unmeant:
+        return f"{words}. See what is there with medseg inspect."
+    rule = document["options"]["select"]
+    asked = f"the rule {rule!r}" if rule else "the rules of the channels"
+    return f"{words}: {unmeant} left out by {asked}."
+
+
 class _Fact(Protocol):
     """What the findings of a data set and of an inventory have in common."""
 

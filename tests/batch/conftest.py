@@ -15,7 +15,7 @@ from medseg.io import write_volume
 from medseg.labels import LabelSet
 from medseg.model import Card, DataNote, load_model, save_model
 from medseg.networks import build
-from medseg.plan import Plan, PreprocessPlan, Rescale, TrainPlan, UNetSpec
+from medseg.plan import InferPlan, Plan, PreprocessPlan, Rescale, TrainPlan, UNetSpec
 from medseg.volume import Volume
 
 if TYPE_CHECKING:
@@ -44,11 +44,18 @@ def bright() -> type[nn.Module]:
 def make_model(tmp_path: Path) -> Callable[..., Path]:
     """Write a model folder; the weights are random, its plan and card are what counts."""
 
-    def make(*, channels: tuple[str, ...] = ("MR",), seed: int = 0, name: str = "model") -> Path:
+    def make(
+        *,
+        channels: tuple[str, ...] = ("MR",),
+        seed: int = 0,
+        name: str = "model",
+        spacing_mm: tuple[float, float, float] = (2.0, 1.5, 1.5),
+        select: str = "",
+    ) -> Path:
         plan = Plan(
             channels=channels,
             labels=LabelSet.from_names({1: "lesion"}),
-            preprocess=PreprocessPlan(spacing_mm=(2.0, 1.5, 1.5), normalisation=(Rescale(),) * len(channels)),
+            preprocess=PreprocessPlan(spacing_mm=spacing_mm, normalisation=(Rescale(),) * len(channels)),
             network=UNetSpec(
                 dimensions=3,
                 features=(8, 16),
@@ -57,6 +64,7 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
                 convs_per_stage=1,
             ),
             train=TrainPlan(patch_size=(8, 8, 8), batch_size=1),
+            infer=InferPlan(select=select),
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

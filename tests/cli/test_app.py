@@ -7,13 +7,18 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from medseg import __version__
 from medseg.cli.app import main
+from medseg.cli.lines import _printable, nothing_found
 from medseg.cli.options import seconds_from
 from medseg.errors import PlanError
+from medseg.geometry import Geometry
+from medseg.io.dicom import write_series
 from medseg.progress import Cancelled
+from medseg.volume import Volume
 from medseg.workflows import data
 
 if TYPE_CHECKING:
@@ -46,6 +51,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["segment", "nowhere", "nothing", "-o", "out"],
         ["evaluate", "nowhere", "nothing", "-o", "out"],
         ["train", "nowhere", "-o", "run", "--budget", "soon"],
+        ["segment", "nowhere", "nothing", "-o", "out", "--select", "colour=red"],
+        ["segment", "nowhere", "nothing", "-o", "out", "--channel", "T1"],
+        ["segment", "nowhere", "nothing", "-o", "out", "--on-irregular", "guess"],
+        ["segment", "nowhere", "nothing", "-o", "out", "--format", "gif"],
     ],
 )
 def test_what_cannot_start_exits_with_one_and_a_sentence(
@@ -70,6 +79,62 @@ def test_inspect_finds_nothing_to_segment(tmp_path: Path, capsys: pytest.Capture
     assert main(["inspect", str(tmp_path), "--json"]) == 2
     document = json.loads(capsys.readouterr().out)
     assert [item["status"] for item in document["items"]] == ["ignored"]
+
+
+def test_what_a_series_is_called_is_printed_on_request_and_never_in_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = Volume(np.zeros((1, 3, 4, 5), np.int16), Geometry((3, 4, 5), np.eye(4)[:, [2, 1, 0, 3]]))
+    write_series(scan, tmp_path, modality="MR", description="Jane's knee")
+    assert main(["inspect", str(tmp_path)]) == 0
+    assert "Jane" not in "".join(capsys.readouterr())
+    assert main(["inspect", str(tmp_path), "--descriptions"]) == 0
+    assert "Jane's knee" in capsys.readouterr().out
+    assert main(["inspect", str(tmp_path), "--descriptions", "--json"]) == 0
+    assert "Jane" not in capsys.readouterr().out
+
+
+def test_what_a_series_is_called_steers_no_terminal() -> None:
+    assert _printable("a\x1b[31mb\n") == "a [31mb "
+    assert _printable("") == "–"
+
+
+def test_segment_says_which_formats_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    from medseg.batch import FORMATS
+
+    assert main(["segment", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert all(name in said for name in FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--select", "colour=red"], "there is no field 'colour' to select by; expected one of id, modality"),
+        (["--channel", "T1"], "--channel was given 'T1'; expected a name and a rule"),
+        (["--channel", "=id~a"], "--channel was given ''"),
+        (["--channel", "T1=id~a", "--channel", "T1=id~b"], "the channel 'T1' has several rules"),
+        (["--on-irregular", "guess"], "'guess' is not one of 'refuse', 'resample'"),
+        (["--seg-type", "fractional"], "'fractional' is not one of 'binary', 'labelmap'"),
+    ],
+)
+def test_a_choice_that_is_not_offered_is_named(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["segment", str(tmp_path), str(tmp_path), "-o", str(tmp_path / "out"), *words]) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_batch_without_a_case_says_why() -> None:
+    none = {"code": "not-dicom"}
+    left = {"code": "not-selected"}
+    options = {"select": "modality=PT", "channels": {}}
+    assert "medseg inspect" in nothing_found({"cases": [{"findings": [none]}], "options": options})
+    said = nothing_found({"cases": [{"findings": [left]}, {"findings": [none]}], "options": options})
+    assert said.endswith("1 left out by the rule 'modality=PT'.")
+    said = nothing_found({"cases": [{"findings": [left]}], "options": {"select": ""}})
+    assert said.endswith("1 left out by the rules of the channels.")
 
 
 def test_a_bug_is_admitted_and_traced_on_request(
