@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from pydicom.sequence import Sequence
+
 from medseg.io.dicom.attributes import BAD_VALUE, text, texts, value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pydicom.dataset import Dataset
 
 
@@ -54,11 +54,8 @@ def words_of(dataset: Dataset, keyword: str) -> tuple[str, ...]:
 
 def item_of(dataset: Dataset, keyword: str, number: int = 0) -> Dataset | None:
     """Return an item of a sequence; ``None`` where it is absent."""
-    items: Sequence[Dataset] | None = value(dataset, keyword)
-    try:
-        return items[number] if items is not None and number >= 0 else None
-    except BAD_VALUE:
-        return None
+    items = value(dataset, keyword)
+    return items[number] if isinstance(items, Sequence) and 0 <= number < len(items) else None
 
 
 def private_number(dataset: Dataset, group: int, creator: str, element: int) -> float | None:
