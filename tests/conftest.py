@@ -45,7 +45,7 @@ def _has_display() -> bool:
 
 @pytest.fixture
 def draw_boxes():
-    """Return a function that writes an RTSTRUCT of named boxes of voxels (z, y, x slices) on a grid, with pydicom alone."""
+    """Return a function that writes an RTSTRUCT of named boxes (z, y, x slices) of a grid, with pydicom alone."""
     import numpy as np
     from pydicom import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid

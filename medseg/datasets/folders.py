@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 IMAGE_FOLDERS = ("imagestr", "images", "image", "imgs", "img", "scans", "volumes")
 MASK_FOLDERS = ("labelstr", "labels", "label", "masks", "mask", "segmentations", "segmentation", "annotations", "gt")
-_WORD = re.compile(r"[-_. ](image|img|scan|volume|seg|segmentation|mask|label|labels|gt|annotation)$", re.IGNORECASE)
+_WORD = re.compile(
+    r"[-_. ](image|img|scan|volume|seg|segmentation|mask|label|labels|gt|annotation|rtstruct|rtss|rs)$", re.IGNORECASE
+)
 
 Channels = dict[int, "Path"]
 

@@ -316,7 +316,7 @@ def _labels(facts: Sequence[_Facts], labels: LabelSet) -> list[DatasetFinding]:
         remedy = "Put a labels.yaml beside the data, such as 'GTV*: 1'"
         return [finding("mixed-references", "some references hold numbers, others named structures", remedy)]
     if not len(labels) and names:
-        listed = ", ".join(repr(name) for name in names)
+        listed = ", ".join(repr(name) for name in rules_by_names(names).labels.names)
         remedy = "Nothing to do, or map them to fewer labels in labels.yaml, such as 'GTV*: 1'"
         return [finding("unnamed-labels", f"every name of a structure becomes a label: {listed}", remedy)]
     if not len(labels):
