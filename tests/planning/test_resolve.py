@@ -197,6 +197,7 @@ def test_what_a_recipe_states_is_kept() -> None:
         "train.steps_per_epoch=3",
         "train.ema_decay=0.5",
         "infer.largest_component=[a]",
+        "infer.select=modality=MR slices>4",
         "infer.mirror_axes=[Z]",
     )
     plan = resolve(asked, HIPPOCAMPUS, resources=CPU)
@@ -207,6 +208,7 @@ def test_what_a_recipe_states_is_kept() -> None:
     train = plan.train
     assert (train.patch_size, train.batch_size, train.epochs, train.steps_per_epoch) == ((16, 24, 16), 5, 7, 3)
     assert (train.ema_decay, plan.infer.largest_component, plan.infer.mirror_axes) == (0.5, (1,), ("Z",))
+    assert plan.infer.select == "modality=MR slices>4"
 
 
 @pytest.mark.parametrize(
