@@ -1,4 +1,8 @@
-"""A CSV file with one case a row: ``id,image[,image_2 ...],label[,group]``, paths relative to the file."""
+"""A CSV file with one case a row: ``id,image[,image_2 ...],label[,group]``, paths relative to the file.
+
+An image is a file or a folder that holds one readable DICOM series; a label is a mask, a SEG or RTSTRUCT, or a folder
+that holds exactly one of these two.
+"""
 
 from __future__ import annotations
 

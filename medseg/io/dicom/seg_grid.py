@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _OFF_GRID = 0.05  # of a voxel side
 _OFF_GRID_MM = 0.01
 _OFF_FAR = 0.2  # of a voxel side, at the far corner of a frame: rounding of spacings and cosines
-_MAX_VOXELS = 2**30
+_MAX_VOXELS = 2**29  # of a grid whose slices are mostly left out
+_MOST_LEFT_OUT = 4  # slices for each frame, in a larger grid
 
 
 class Placing:
@@ -94,11 +95,12 @@ def smallest_grid(dataset: Dataset) -> Geometry:
     down, across = _steps_in_plane(dataset)
     orientation, _, declared_mm = plane_of(dataset)
     normal = slice_normal(orientation)
-    points = np.unique(np.round(_positions(dataset), 4), axis=0)
+    positions = _positions(dataset)
+    points = np.unique(np.round(positions, 4), axis=0)
     points = points[np.argsort(points @ normal)]
     count, step = _steps(points, normal, declared_mm)
     rows, columns = int(dataset.Rows), int(dataset.Columns)
-    if count * rows * columns > _MAX_VOXELS:
+    if count * rows * columns > _MAX_VOXELS and count > _MOST_LEFT_OUT * len(positions):
         raise GeometryError("the frames span a grid too large to be true")
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1], affine[:3, 2], affine[:3, 3] = step, down, across, points[0]

@@ -149,6 +149,15 @@ def test_a_seg_outside_or_of_other_pixels_is_refused(tmp_path, source):
         read_reference(seg, onto=source.geometry.with_spacing((3.0, 0.7, 0.7)))
 
 
+def test_frames_too_far_apart_to_be_true_are_refused(tmp_path, source):
+    seg = save_seg(tmp_path / "s.dcm", source, boxes(source.geometry.shape, LIVER), ["liver"])
+    dataset = pydicom.dcmread(seg)
+    dataset.PerFrameFunctionalGroupsSequence[-1].PlanePositionSequence[0].ImagePositionPatient = [-81.25, -97.5, 9e8]
+    dataset.save_as(seg)
+    with pytest.raises(GeometryError, match="too large to be true"):
+        read_segmentation(seg)
+
+
 def test_fractions_are_read_where_they_are_whole_or_a_threshold_is_declared(tmp_path, source):
     masks = boxes(source.geometry.shape, LIVER).astype(np.float32)
     whole = save_seg(tmp_path / "w.dcm", source, masks, ["liver"], "FRACTIONAL", fractional_type="PROBABILITY")
