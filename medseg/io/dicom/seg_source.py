@@ -74,7 +74,8 @@ class Reference:
 def reference_datasets(source: SourceSeries) -> list[Dataset]:
     """Return the headers of a series, one per slice along z, fit to be referred to.
 
-    Slices of one multi-frame file share one header, the same object.
+    Slices of one multi-frame file share one header, the same object. Texts about patient and study are decoded and
+    checked in the first header, which is the one they are to be taken from.
 
     Parameters
     ----------
@@ -87,7 +88,8 @@ def reference_datasets(source: SourceSeries) -> list[Dataset]:
         Where UIDs are missing beyond repair (code ``format-not-applicable``), or a file cannot be read any more.
     """
     with quiet():
-        by_path = {path: _repaired(_header(path)) for path in dict.fromkeys(source.paths)}
+        by_path = {path: _identified(_header(path)) for path in dict.fromkeys(source.paths)}
+        _make_readable(by_path[source.paths[0]])
     datasets = [by_path[path] for path in source.paths]
     obstacle = _obstacle(list(by_path.values())) or _unplaced(datasets, source)
     if obstacle:
@@ -164,19 +166,27 @@ def _header(path: Path) -> Dataset:
         raise InputError("the DICOM header cannot be read", where=path.name, code="unreadable") from error
 
 
-def _repaired(dataset: Dataset) -> Dataset:
+def _identified(dataset: Dataset) -> Dataset:
+    """Complete the UIDs of a header, as far as that is honest, and its attributes of type 2."""
     meta = getattr(dataset, "file_meta", None)
     for keyword, in_meta in _FROM_META:
         if not dataset.get(keyword) and meta is not None and meta.get(in_meta):
             setattr(dataset, keyword, meta.get(in_meta))
-    _in_unicode(dataset)
-    _drop_malformed(dataset)
     for keyword in _TYPE_2:
         if keyword not in dataset:
             setattr(dataset, keyword, "")
     if not dataset.get("FrameOfReferenceUID") and dataset.get("SeriesInstanceUID"):
         dataset.FrameOfReferenceUID = derived_uid("frame of reference", str(dataset.SeriesInstanceUID))
     return dataset
+
+
+def _make_readable(dataset: Dataset) -> None:
+    """Make the texts of a header Unicode, and empty what breaks its own representation."""
+    _in_unicode(dataset)
+    _drop_malformed(dataset)
+    for keyword in _TYPE_2:
+        if keyword not in dataset:
+            setattr(dataset, keyword, "")
 
 
 def _in_unicode(dataset: Dataset) -> None:
