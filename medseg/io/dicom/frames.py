@@ -6,6 +6,7 @@ Call everything here inside `medseg.io.dicom.quiet.quiet`.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PLAIN = frozenset({uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.DeflatedExplicitVRLittleEndian})
-_PREFERRED = {uid.JPEGLSLossless: "pyjpegls", uid.JPEGLSNearLossless: "pyjpegls"}  # 5 ms a slice where GDCM takes 8
+_END_OF_IMAGE = b"\xff\xd9"
 
 
 def encoded_frames(pixels: Pixels, wanted: Iterable[int]) -> Iterator[tuple[int, bytes]]:
@@ -42,19 +43,19 @@ def encoded_frames(pixels: Pixels, wanted: Iterable[int]) -> Iterator[tuple[int,
         Where the frames cannot be told apart, or one is not there.
     """
     left = set(wanted)
-    try:
-        with pixels.path.open("rb") as stream:
-            bounded = _Bounded(stream, pixels.start)
-            frames = generate_frames(bounded, number_of_frames=pixels.frames, extended_offsets=pixels.offsets)
-            for number, frame in enumerate(frames):
-                if number in left:
-                    left.remove(number)
-                    yield number, frame
-                if not left:
-                    return
-    except (ValueError, LookupError, ArithmeticError, OSError) as error:
-        raise undecodable(pixels) from error
-    raise refusal(f"frame {min(left) + 1} of {pixels.frames} is not there", pixels.path, "truncated")
+    with pixels.path.open("rb") as stream:
+        bounded = _Bounded(stream, pixels.start)
+        frames = generate_frames(bounded, number_of_frames=pixels.frames, extended_offsets=pixels.offsets)
+        for number in range(max(left) + 1):
+            try:
+                frame = next(frames)
+            except StopIteration:
+                words = f"frame {number + 1} of {pixels.frames} is not there"
+                raise refusal(words, pixels.path, "truncated") from None
+            except Exception as error:  # pydicom raises whatever its parsers raise on damaged tables and fragments
+                raise undecodable(pixels) from error
+            if number in left:
+                yield number, frame
 
 
 def read_frame(pixels: Pixels, frame: int, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -179,13 +180,20 @@ def _rare(pixels: Pixels, frame: int, out: NDArray[Any] | None) -> NDArray[Any]:
 def _by_pydicom(pixels: Pixels, encoded: bytes) -> NDArray[Any]:
     decoder, options = get_decoder(pixels.syntax), {**pixels.options, "number_of_frames": 1}
     source = encapsulate([encoded], has_bot=False)
-    preferred = _PREFERRED.get(pixels.syntax, "")
-    if preferred in decoder.available_plugins:
-        try:
-            return decoder.as_array(source, index=0, raw=True, decoding_plugin=preferred, **options)[0]
-        except RuntimeError:  # this library did not manage; another may
-            return decoder.as_array(source, index=0, raw=True, **options)[0]
-    return decoder.as_array(source, index=0, raw=True, **options)[0]
+    *first, last = _libraries(pixels.syntax, encoded)
+    for library in first:
+        with contextlib.suppress(RuntimeError):  # this library did not manage; the next may
+            return decoder.as_array(source, index=0, raw=True, decoding_plugin=library, **options)[0]
+    return decoder.as_array(source, index=0, raw=True, decoding_plugin=last, **options)[0]
+
+
+def _libraries(syntax: uid.UID, encoded: bytes) -> tuple[str, ...]:
+    """Return which libraries to ask for a frame, in order; an empty name is pydicom's own order."""
+    if syntax not in uid.JPEGLSTransferSyntaxes:
+        return ("",)
+    if encoded.rstrip(b"\0").endswith(_END_OF_IMAGE):
+        return ("pyjpegls", "gdcm")  # the first takes 5 ms a slice, the second 8
+    return ("gdcm",)  # the other searches for the missing end for half a minute
 
 
 def _by_gdcm(pixels: Pixels, encoded: bytes) -> NDArray[Any]:

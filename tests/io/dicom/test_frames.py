@@ -140,6 +140,10 @@ def test_damaged_12_bit_pixels_name_the_syntax(tmp_path):
     assert "JPEG Extended" in damaged("JPGExtended.dcm", tmp_path, lambda frame: frame[:2] + bytes(78))
 
 
+def test_a_jpeg_ls_frame_without_end_is_given_up_at_once(tmp_path):
+    assert "JPEG-LS" in damaged("MR_small_jpeg_ls_lossless.dcm", tmp_path, lambda frame: frame[:3113])
+
+
 def test_a_frame_that_would_decode_to_gigabytes_is_refused_before_it_is_decoded(tmp_path):
     def grown(frame):
         frame[8:16] = b"\0\0\xea\x60" * 2  # 60000 x 60000 in the marker segment SIZ
