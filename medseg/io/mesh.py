@@ -36,6 +36,7 @@ _HEADER = b"medseg surface of a label. SPACE=LPS UNIT=mm".ljust(80)  # must not 
 _RECORD = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _PREFIX_BYTES = 84  # header, and the number of triangles
 _HALF = 0.5
+_SPREAD, _SPREAD_TOO = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)  # odd: they lose no bit
 _LONGEST_NAME = 80
 
 
@@ -142,15 +143,14 @@ def read_stl(path: Path) -> NDArray[np.float32]:
     return corners
 
 
-def is_closed(triangles: NDArray[np.float32]) -> bool:
+def is_closed(corners: NDArray[np.integer[Any]]) -> bool:
     """Tell whether every edge belongs to exactly two triangles that run through it in opposite directions.
 
     Parameters
     ----------
-    triangles : (n, 3, 3) float32
-        Corners are the same where all bits of their coordinates are.
+    corners : (n, 3) integer
+        Triangles by the numbers of their corners, as `numbered_corners` gives them.
     """
-    corners = numbered_corners(triangles)
     edges = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]]).astype(np.int64)
     count = int(corners.max(initial=0)) + 1
     forward = np.sort(edges[:, 0] * count + edges[:, 1])
@@ -201,11 +201,25 @@ def _save(triangles: NDArray[np.float64], path: Path) -> None:
         temporary.write_bytes(_HEADER + len(records).to_bytes(4, "little") + records.tobytes())
 
 
-def numbered_corners(triangles: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Return the triangles as numbers of distinct corners, (n, 3)."""
-    bits = np.ascontiguousarray(triangles + np.float32(0)).view(np.uint32).reshape(-1, 3).astype(np.uint64)  # no -0
-    low = bits[:, 0] | bits[:, 1] << np.uint64(32)
-    _, first = np.unique(low, return_inverse=True)
-    both = first.astype(np.uint64) << np.uint64(32) | bits[:, 2]
-    numbers: NDArray[np.intp] = np.unique(both, return_inverse=True)[1]
-    return numbers.reshape(-1, 3)
+def numbered_corners(triangles: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return triangles by the numbers of their corners, and the distinct corners.
+
+    Parameters
+    ----------
+    triangles : (n, 3, 3) float32
+        Corners are the same where all bits of their coordinates are; 0 and -0 are one.
+
+    Returns
+    -------
+    (n, 3) integer
+        Places in the next.
+    (m, 3) float32
+        The distinct corners.
+    """
+    points = np.ascontiguousarray(triangles + np.float32(0)).reshape(-1, 3)
+    bits = points.view(np.uint32).astype(np.uint64)
+    key = (bits[:, 0] | bits[:, 1] << np.uint64(32)) * _SPREAD ^ bits[:, 2] * _SPREAD_TOO
+    _, first, numbers = np.unique(key, return_index=True, return_inverse=True)
+    if not np.array_equal(points[first][numbers], points):  # two corners with one key
+        _, first, numbers = np.unique(points, axis=0, return_index=True, return_inverse=True)
+    return numbers.reshape(-1, 3), points[first]

@@ -91,9 +91,10 @@ def _one(path: Path, segmentation: Segmentation, id_: int, box: tuple[slice, sli
     volume_mm3, centroid = volume_and_centroid(triangles)
     wanted = geometry.to_lps(_centre(inside) + start)
     middle = geometry.corners_lps.mean(axis=0)
-    off_mm, differing = _corners(triangles, inside, start=start, geometry=geometry)
+    numbers, points = numbered_corners(triangles)
+    off_mm, differing = _corners(points.astype(np.float64), inside, start=start, geometry=geometry)
     return SurfaceCheck(
-        closed=volume_mm3 > 0 and is_closed(triangles),
+        closed=volume_mm3 > 0 and is_closed(numbers),
         grid_mm=off_mm,
         voxels_differing=differing,
         centroid_mm=float(np.linalg.norm(centroid - wanted)),
@@ -111,11 +112,9 @@ def _centre(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def _corners(
-    triangles: NDArray[np.float32], inside: NDArray[np.bool_], *, start: NDArray[Any], geometry: Geometry
+    points: NDArray[np.float64], inside: NDArray[np.bool_], *, start: NDArray[Any], geometry: Geometry
 ) -> tuple[float, int]:
     """Return how far corners are from half way between two voxels, and how many pairs are parted wrongly."""
-    _, first = np.unique(numbered_corners(triangles), return_index=True)
-    points = triangles.reshape(-1, 3)[first].astype(np.float64)
     halves = np.rint(2 * (geometry.to_index(points) - start)).astype(np.int64)
     off_mm = float(np.linalg.norm(geometry.to_lps(halves / 2 + start) - points, axis=1).max())
     lower = halves // 2

@@ -5,6 +5,7 @@ format     written by                              opened by
 =========  ======================================  =================================================================
 NIfTI      nibabel's header, our own voxels        SimpleITK; grids it refuses (sheared ones) by the bytes of the
                                                    header, as the standard lays them out
+PNG        Pillow                                  SimpleITK
 DICOM SEG  highdicom                               pydicom alone, frame by frame
 RTSTRUCT   pydicom, outlines by scikit-image       pydicom, contours filled by their winding number
 =========  ======================================  =================================================================
@@ -56,6 +57,21 @@ def reopen_nifti(path: Path, ids: tuple[int, ...]) -> tuple[Planes, str]:
     steps = np.array(image.GetDirection()).reshape(3, 3).T * np.array(image.GetSpacing())[:, None]  # rows: x, y, z
     origins = np.array(image.GetOrigin()) + np.arange(len(array))[:, None] * steps[2]
     return Planes(array, origins, steps[1::-1], ids), "SimpleITK"
+
+
+def reopen_picture(path: Path) -> tuple[int, int]:
+    """Return the width and height of a PNG picture whose pixels could be read.
+
+    Raises
+    ------
+    InputError
+        Where they could not.
+    """
+    try:
+        width, height = sitk.ReadImage(str(path)).GetSize()[:2]
+    except RuntimeError as error:
+        raise InputError("the file cannot be read back", where=path.name) from error
+    return int(width), int(height)
 
 
 def reopen_seg(path: Path, like: Planes, numbers: Mapping[str, int]) -> Planes:
@@ -118,7 +134,7 @@ def reopen_rtstruct(path: Path, like: Planes) -> Planes:
             if sorted(drawn) != list(range(1, len(like.ids) + 1)):
                 raise InputError(f"the RTSTRUCT holds {len(drawn)} structures", expected=f"{len(like.ids)}")
             for number, id_ in enumerate(like.ids, start=1):
-                loops = (np.array(c.ContourData, np.float64).reshape(-1, 3) for c in drawn[number])
+                loops = (_points(contour) for contour in drawn[number])
                 _fill(array, origins, loops, like=like, id_=id_)
         except (KeyError, AttributeError, ValueError, TypeError) as error:
             raise InputError("the RTSTRUCT cannot be read back", where=path.name) from error
@@ -180,6 +196,13 @@ def _farther(a: NDArray[np.float64], b: NDArray[np.float64], place: NDArray[np.f
 # -- RTSTRUCT -----------------------------------------------------------------------------------------------------
 
 
+def _points(contour: Dataset) -> NDArray[np.float64]:
+    """Return the vertices of a contour; their text is parsed at once, as pydicom makes an object of every number."""
+    text = contour.get_item("ContourData").value
+    numbers = text.split(b"\\") if isinstance(text, bytes) else text
+    return np.array(numbers, np.float64).reshape(-1, 3)
+
+
 def _fill(
     array: NDArray[Any],
     origins: NDArray[np.float64],
@@ -202,10 +225,16 @@ def _fill(
         origins[n] = _farther(origins[n], like.origins_lps[n] + worst * normal, like.origins_lps[n])
         by_plane.setdefault(n, []).append((points - worst * normal - like.origins_lps[n]) @ within)
     for n, polygons in by_plane.items():
-        inside = wound(polygons, (array.shape[1], array.shape[2]))
-        if array[n][inside].any():
+        points = np.concatenate(polygons)
+        low = np.maximum(np.floor(points.min(axis=0)), 0).astype(int)  # the rest of the slice is outside
+        high = np.minimum(np.ceil(points.max(axis=0)) + 1, array.shape[1:]).astype(int)
+        if (high <= low).any():
+            raise InputError("a contour lies outside of the image")
+        part = array[n][low[0] : high[0], low[1] : high[1]]
+        inside = wound([polygon - low for polygon in polygons], (part.shape[0], part.shape[1]))
+        if part[inside].any():
             raise InputError("structures overlap")
-        array[n][inside] = id_
+        part[inside] = id_
 
 
 def wound(polygons_yx: list[NDArray[np.float64]], shape: tuple[int, int]) -> NDArray[np.bool_]:

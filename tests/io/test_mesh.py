@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from medseg.errors import InputError, MissingExtraError, OutputError
 from medseg.geometry import Geometry
-from medseg.io.mesh import _surface, file_name, is_closed, read_stl, volume_and_centroid, write_stl
+from medseg.io.mesh import _surface, file_name, is_closed, numbered_corners, read_stl, volume_and_centroid, write_stl
 from medseg.labels import Label, LabelSet
 from medseg.volume import Segmentation
 
@@ -20,6 +20,10 @@ pytest.importorskip("skimage", reason="scikit-image (the extra stl) is not insta
 
 LABELS = LabelSet.from_names({1: "ball", 4: "Lunge / links", 9: "absent"})
 SHAPE = (24, 30, 34)
+
+
+def closed(triangles):
+    return is_closed(numbered_corners(triangles)[0])
 
 
 @pytest.fixture
@@ -41,7 +45,7 @@ def test_surfaces_lie_where_the_labels_do(on_any_grid, tmp_path):
     for path, id_, true_mm3 in zip(paths, (1, 4), (ellipsoid_mm3, 60 * grid.voxel_ml * 1000), strict=True):
         triangles = read_stl(path)
         volume, centroid = volume_and_centroid(triangles)
-        assert is_closed(triangles)
+        assert closed(triangles)
         assert volume == pytest.approx(true_mm3, rel=0.03 if id_ == 1 else 0.2)  # edges of a small block are cut off
         inside = np.argwhere(on_any_grid.array == id_)
         np.testing.assert_allclose(centroid, grid.to_lps(inside).mean(axis=0), atol=0.02)
@@ -70,7 +74,7 @@ def test_the_surface_of_any_mask_is_closed_and_faces_outwards(inside, handedness
     affine = np.array([[0.2, 0.1, 1.0, 400], [0, 1.5, 0.3, -700], [3 * handedness, 0, 0, 9], [0, 0, 0, 1.0]])
     geometry = Geometry(inside.shape, affine)
     triangles = _surface(inside, [0, 0, 0], geometry).astype(np.float32)
-    assert is_closed(triangles)
+    assert closed(triangles)
     assert volume_and_centroid(triangles)[0] > 0
 
 
@@ -79,15 +83,15 @@ def test_a_hole_faces_into_itself(tmp_path):
     array[4:8, 4:8, 4:8] = 0
     hollow = Segmentation(array, Geometry(array.shape, np.eye(4)), LABELS)
     triangles = read_stl(write_stl(hollow, tmp_path / "stl")[0])
-    assert is_closed(triangles)
+    assert closed(triangles)
     assert volume_and_centroid(triangles)[0] == pytest.approx(12**3 - 4**3, rel=0.05)
 
 
 def test_what_is_open_or_turned_round_is_seen():
     whole = _surface(np.ones((2, 2, 2), bool), [0, 0, 0], Geometry((2, 2, 2), np.eye(4))).astype(np.float32)
-    assert is_closed(whole)
-    assert not is_closed(whole[1:])
-    assert not is_closed(np.concatenate([whole[:1, ::-1], whole[1:]]))
+    assert closed(whole)
+    assert not closed(whole[1:])
+    assert not closed(np.concatenate([whole[:1, ::-1], whole[1:]]))
     assert volume_and_centroid(whole[:, ::-1])[0] < 0
 
 
@@ -119,3 +123,10 @@ def test_without_scikit_image_the_extra_is_named(tmp_path, monkeypatch):
     empty = Segmentation(np.zeros((2, 2, 2), np.uint8), Geometry((2, 2, 2), np.eye(4)), LABELS)
     with pytest.raises(MissingExtraError, match=r"pip install 'medseg\[stl\]'"):
         write_stl(empty, tmp_path / "stl")
+
+
+def test_corners_are_numbered_by_their_place():
+    corners = np.array([[1, 2, 3], [0, 0, 0], [1, 2, 3], [-0.0, 0, 0], [3, 2, 1], [2, 1, 3]], np.float32)
+    numbers, points = numbered_corners(corners.reshape(2, 3, 3))
+    np.testing.assert_array_equal(points[numbers.ravel()], corners)
+    assert len(points) == 4
