@@ -16,7 +16,7 @@ from medseg.batch.jobs import find_jobs, job_of
 from medseg.batch.journal import Entry, Journal
 from medseg.batch.manifest import NAME as MANIFEST
 from medseg.batch.manifest import CaseRecord, Manifest
-from medseg.batch.outputs import FORMATS, Finished, is_intact, label_rows, write_case
+from medseg.batch.outputs import Finished, holds_only_outputs, is_intact, label_rows, require_formats, write_case
 from medseg.errors import GeometryError, InputError, MedsegError, ModelError, OutputError
 from medseg.inference import NumericPath
 from medseg.io.atomic import write_text
@@ -228,8 +228,8 @@ class _Run:
         seconds = {"read": time.perf_counter() - started}
         result = self._segmenter.segment(volume, progress=self._progress)
         started = time.perf_counter()
-        finished = Finished(job, volume, result, self._model)
-        written = write_case(finished, self._out, formats=self._options.formats)
+        finished = Finished(job, volume, result, self._model, self._options)
+        written = write_case(finished, self._out)
         seconds |= result.seconds | {"write": time.perf_counter() - started}
         record = replace(
             blank,
@@ -242,6 +242,7 @@ class _Run:
             seconds=seconds,
             peak_ram_mb=result.peak_ram_mb,
             hashes={"input": content, **written.hashes},
+            checks={name: check.to_json() for name, check in written.checks.items()},
         )
         self._journal.record(Entry(job.id, "done", content, self._model.sha256, self._asked, record.to_json()))
         return record
@@ -263,7 +264,8 @@ class _Run:
 
 
 def _require_startable(out: Path, options: BatchOptions) -> None:
-    """Refuse an output folder that holds what this run may not touch."""
+    """Refuse formats that need what is not installed, and an output folder that holds what this run may not touch."""
+    require_formats(options.formats)
     if out.exists() and not out.is_dir():
         raise OutputError("there is a file of this name", expected="a folder", where=str(out))
     if not out.exists() or not any(out.iterdir()):
@@ -298,14 +300,13 @@ def _make(out: Path) -> None:
 
 def _tidy(out: Path, *, everything: bool) -> None:
     """Take away what a crash left, and with `everything` what earlier runs wrote: what holds nothing but outputs."""
-    ours = {form.file for form in FORMATS.values()}
     try:
         for partial in out.glob(".*.partial"):
             shutil.rmtree(partial)
         if not everything:
             return
         for folder in out.iterdir():
-            if folder.is_dir() and not folder.is_symlink() and all(path.name in ours for path in folder.iterdir()):
+            if folder.is_dir() and not folder.is_symlink() and holds_only_outputs(folder):
                 shutil.rmtree(folder)
         for name in (MANIFEST, REPORT):
             (out / name).unlink(missing_ok=True)

@@ -38,6 +38,8 @@ class CaseRecord:
         As `medseg.inference.Result` gives them, with ``read`` and ``write`` among the seconds.
     hashes : dict
         SHA-256 of the input's content (``input``) and of every output, by format.
+    checks : dict
+        By format, what came of opening the output again (`medseg.batch.recheck.Check`).
     """
 
     id: str
@@ -52,6 +54,7 @@ class CaseRecord:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_ram_mb: float | None = None
     hashes: dict[str, str] = field(default_factory=dict)
+    checks: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys of the contract."""
@@ -68,6 +71,7 @@ class CaseRecord:
             "seconds": {step: round(value, 3) for step, value in self.seconds.items()},
             "peak_ram_mb": None if self.peak_ram_mb is None else round(self.peak_ram_mb),
             "hashes": dict(self.hashes),
+            "checks": {name: dict(check) for name, check in self.checks.items()},
         }
 
     @classmethod

@@ -1,29 +1,43 @@
 """What is written for a case: a table of formats, and a folder that appears as a whole or not at all.
 
-=================  =======================  ==============================================================
+=================  =======================  =======================================================================
 format             file                     remarks
-=================  =======================  ==============================================================
-``nifti``          ``segmentation.nii.gz``  read back and compared before it counts
+=================  =======================  =======================================================================
+``nifti``          ``segmentation.nii.gz``  on the scan's grid
 ``dicom-seg``      ``segmentation.dcm``     for DICOM series; otherwise left out, with a finding
+``rtstruct``       ``rtstruct.dcm``         likewise; needs the extra of the same name
+``sr``             ``sr.dcm``               volumes as TID 1500, likewise; refers to the SEG, which is written with it
+``stl``            ``stl/<id>_<name>.stl``  one closed mesh per label found, LPS mm; needs the extra of the same name
 ``png``            ``preview.png``          outlines on three slices, for people
 ``measurements``   ``measurements.json``    volume and voxels of every label
-=================  =======================  ==============================================================
+=================  =======================  =======================================================================
+
+All DICOM objects of a case share one `Identity`. Before the folder takes its place, each output is opened again by
+another path than its writer's and compared (`medseg.batch.recheck`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from medseg.batch.recheck import Recheck
 from medseg.errors import InputError, MedsegError, OutputError
 from medseg.io import write_segmentation
 from medseg.io.atomic import write_bytes, write_text
 from medseg.io.dicom import write_seg
+from medseg.io.dicom.contours import require_contours
 from medseg.io.dicom.findings import Finding, finding
+from medseg.io.dicom.identity import Identity
+from medseg.io.dicom.rtstruct import write_rtstruct
+from medseg.io.dicom.sr import write_sr
 from medseg.io.hashing import file_sha256
+from medseg.io.mesh import SUFFIX, require_mesh, write_stl
 from medseg.report import overlay_png
 
 if TYPE_CHECKING:
@@ -31,7 +45,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from medseg.batch.job import Job
+    from medseg.batch.options import BatchOptions
+    from medseg.batch.recheck import Check
     from medseg.inference import Result
+    from medseg.io.dicom import SourceSeries
     from medseg.model import Model
     from medseg.volume import Segmentation, Volume
 
@@ -46,27 +63,62 @@ class Finished:
     volume: Volume
     result: Result
     model: Model
+    options: BatchOptions
 
     @property
     def segmentation(self) -> Segmentation:
         """The mask on the scan's grid."""
         return self.result.segmentation
 
+    @property
+    def series(self) -> SourceSeries:
+        """The DICOM series the mask was made from.
+
+        Raises
+        ------
+        InputError
+            Where there is none (code ``format-not-applicable``).
+        """
+        if self.job.source is None:
+            raise InputError("a DICOM object needs a DICOM series to refer to", code=NOT_APPLICABLE)
+        return self.job.source
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What all DICOM objects of the case have in common."""
+        return Identity.new(self.segmentation.labels)
+
+
+def _nothing_needed() -> None:
+    """Do without extras."""
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One row of the table: the file's name in the case folder, and the function that writes it."""
+    """One row of the table.
+
+    Attributes
+    ----------
+    file : str
+        The name of its file, or folder, in the case folder.
+    write : callable
+        Writes it.
+    require : callable
+        Raises `MissingExtraError` where what it needs is not installed.
+    """
 
     file: str
     write: Callable[[Finished, Path], None]
+    require: Callable[[], None] = _nothing_needed
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What came to be: outputs by format relative to OUT, their hashes, and what was left out."""
+    """What came to be: by format, outputs relative to OUT, their hashes and checks; and what was left out."""
 
     outputs: dict[str, str]
     hashes: dict[str, str]
+    checks: dict[str, Check]
     findings: tuple[Finding, ...]
 
 
@@ -90,17 +142,53 @@ def _nifti(finished: Finished, path: Path) -> None:
 
 
 def _dicom_seg(finished: Finished, path: Path) -> None:
-    source = finished.job.source
-    if source is None:
-        raise InputError("a DICOM SEG needs a DICOM series to refer to", code=NOT_APPLICABLE)
-    if finished.job.volume is not None:
-        source = source.pick(finished.job.volume)
-    write_seg(finished.segmentation, path, source=source, algorithm=finished.model.card.name)
+    write_seg(
+        finished.segmentation,
+        path,
+        source=finished.series,
+        kind=finished.options.seg_type,
+        all_frames=finished.options.all_frames,
+        algorithm=finished.model.card.name,
+        identity=finished.identity,
+    )
+
+
+def _rtstruct(finished: Finished, path: Path) -> None:
+    write_rtstruct(
+        finished.segmentation,
+        path,
+        source=finished.series,
+        algorithm=finished.model.card.name,
+        identity=finished.identity,
+    )
+
+
+def _sr(finished: Finished, path: Path) -> None:
+    source, seg = finished.series, path.with_name(FORMATS["dicom-seg"].file)
+    if not seg.exists():
+        raise InputError("the report needs the DICOM SEG, which this series does not carry", code=NOT_APPLICABLE)
+    write_sr(
+        finished.segmentation,
+        path,
+        source=source,
+        seg=seg,
+        algorithm=finished.model.card.name,
+        identity=finished.identity,
+    )
+
+
+def _stl(finished: Finished, path: Path) -> None:
+    if not _is_placed(finished):
+        raise InputError("a mesh needs a scan with a place in the patient", code=NOT_APPLICABLE)
+    write_stl(finished.segmentation, path)
+
+
+def _is_placed(finished: Finished) -> bool:
+    return all(f.code != "no-geometry" for f in finished.job.findings)
 
 
 def _png(finished: Finished, path: Path) -> None:
-    placed = all(f.code != "no-geometry" for f in finished.job.findings)
-    write_bytes(path, overlay_png(finished.volume, finished.segmentation, letters=placed))
+    write_bytes(path, overlay_png(finished.volume, finished.segmentation, letters=_is_placed(finished)))
 
 
 def _measurements(finished: Finished, path: Path) -> None:
@@ -117,14 +205,41 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         "nifti": Format("segmentation.nii.gz", _nifti),
         "dicom-seg": Format("segmentation.dcm", _dicom_seg),
+        "rtstruct": Format("rtstruct.dcm", _rtstruct, require_contours),
+        "sr": Format("sr.dcm", _sr),
+        "stl": Format("stl", _stl, require_mesh),
         "png": Format("preview.png", _png),
         "measurements": Format("measurements.json", _measurements),
     }
 )
 
 
-def write_case(finished: Finished, out: Path, *, formats: Sequence[str]) -> Written:
-    """Write a case folder: all formats that apply, or nothing.
+def require_formats(formats: Sequence[str]) -> None:
+    """Make sure before a batch starts that what its formats need is installed.
+
+    Raises
+    ------
+    MissingExtraError
+        Where an extra is missing; the sentence names it.
+    """
+    for name in formats:
+        FORMATS[name].require()
+
+
+def written_formats(formats: Sequence[str]) -> tuple[str, ...]:
+    """Return what is written where `formats` are asked for, in order of the table: with a report, its SEG.
+
+    Examples
+    --------
+    >>> written_formats(["png", "sr"])
+    ('dicom-seg', 'sr', 'png')
+    """
+    wanted = {*formats, "dicom-seg"} if "sr" in formats else set(formats)
+    return tuple(name for name in FORMATS if name in wanted)
+
+
+def write_case(finished: Finished, out: Path) -> Written:
+    """Write a case folder: all formats asked for that apply, each opened again and found right, or nothing.
 
     Parameters
     ----------
@@ -132,47 +247,84 @@ def write_case(finished: Finished, out: Path, *, formats: Sequence[str]) -> Writ
         The case.
     out : Path
         The output folder; an older folder of the case is replaced.
-    formats : sequence of str
-        Names of `FORMATS`.
 
     Raises
     ------
     OutputError
-        Where a format that applies could not be written; the folder is then as before.
+        Where a format that applies could not be written, or does not hold what was to be written; the folder is then
+        as before.
     """
     case_id = finished.job.id
     partial = out / f".{case_id}.partial"
-    findings: list[Finding] = []
-    outputs: dict[str, str] = {}
-    hashes: dict[str, str] = {}
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        for name in dict.fromkeys(formats):
-            path = partial / FORMATS[name].file
-            try:
-                FORMATS[name].write(finished, path)
-            except MedsegError as error:
-                if error.code != NOT_APPLICABLE:
-                    raise OutputError(f"{name}: {error.found}", expected=error.expected, where=error.where) from error
-                findings.append(finding(NOT_APPLICABLE, f"{name}: {error.found}"))
-                continue
-            outputs[name] = f"{case_id}/{path.name}"
-            hashes[name] = file_sha256(path)
+        written = _written(finished, partial)
         _put_in_place(partial, out / case_id)
     except OSError as error:
         raise OutputError(f"the case could not be written ({error.strerror or type(error).__name__})") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Written(outputs, hashes, tuple(findings))
+    return written
+
+
+def _written(finished: Finished, folder: Path) -> Written:
+    """Write every format into a folder, then open all of them again."""
+    written = Written({}, {}, {}, ())
+    findings: list[Finding] = []
+    paths: dict[str, Path] = {}
+    recheck = Recheck(finished)
+    name = ""
+    try:
+        for name in written_formats(finished.options.formats):
+            paths[name] = folder / FORMATS[name].file
+            left_out = _left_out(finished, name, paths[name])
+            if left_out is not None:
+                del paths[name]
+                findings += [left_out] if name in finished.options.formats else []
+        for name, path in paths.items():
+            written.checks[name] = recheck.check(name, path)
+            written.outputs[name] = f"{finished.job.id}/{path.name}"
+            written.hashes[name] = _content_sha256(path)
+    except MedsegError as error:
+        raise OutputError(f"{name}: {error.found}", expected=error.expected, where=error.where) from error
+    return replace(written, findings=tuple(findings))
+
+
+def _left_out(finished: Finished, name: str, path: Path) -> Finding | None:
+    """Write one format, or return why the case cannot have it."""
+    try:
+        FORMATS[name].write(finished, path)
+    except InputError as error:
+        if error.code != NOT_APPLICABLE:
+            raise
+        return finding(NOT_APPLICABLE, f"{name}: {error.found}")
+    return None
 
 
 def is_intact(out: Path, outputs: Mapping[str, str], *, hashes: Mapping[str, str]) -> bool:
     """Tell whether every output is there with the content it was written with."""
     try:
-        return all(file_sha256(out / path) == hashes.get(name) for name, path in outputs.items())
+        return all(_content_sha256(out / path) == hashes.get(name) for name, path in outputs.items())
     except OSError:
         return False
+
+
+def holds_only_outputs(folder: Path) -> bool:
+    """Tell whether there is nothing in a folder but files of our names, so that it may be removed."""
+    ours = {form.file for form in FORMATS.values()}
+    return all(
+        path.name in ours and (not path.is_dir() or all(mesh.suffix == SUFFIX for mesh in path.iterdir()))
+        for path in folder.iterdir()
+    )
+
+
+def _content_sha256(path: Path) -> str:
+    """Return the hash of a file, or of the names and contents of all files in a folder."""
+    if not path.is_dir():
+        return file_sha256(path)
+    lines = (f"{file_sha256(file)}  {file.name}\n" for file in sorted(path.iterdir()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _put_in_place(partial: Path, place: Path) -> None:

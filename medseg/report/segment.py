@@ -90,10 +90,19 @@ def _row(case: Mapping[str, Any]) -> tuple[object, ...]:
         name,
         words,
         _labels(case),
-        join(links, ", "),
+        join([join(links, ", "), *_checked(case)]),
         number(case.get("confidence"), 2),
         number(seconds, 1) if seconds else None,
     )
+
+
+def _checked(case: Mapping[str, Any]) -> list[Html]:
+    """Say that every file was opened again by other means than it was written by, where it was."""
+    outputs, checks = case.get("outputs") or {}, case.get("checks") or {}
+    if not outputs or not all(checks.get(kind, {}).get("passed") for kind in outputs):
+        return []
+    readers = "; ".join(f"{kind}: {checks[kind].get('reader', '')}" for kind in outputs)
+    return [element("div", "opened again and found right", class_="faint", title=readers)]
 
 
 def _remarks(case: Mapping[str, Any]) -> list[Html]:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def test_options_are_checked() -> None:
-    with pytest.raises(OutputError, match="'stl' is not known; expected some of nifti"):
-        BatchOptions(formats=("nifti", "stl"))
+    with pytest.raises(OutputError, match="'obj' is not known; expected some of nifti"):
+        BatchOptions(formats=("nifti", "obj"))
     with pytest.raises(OutputError, match="no format"):
         BatchOptions(formats=())
     with pytest.raises(OutputError, match="one of them"):
