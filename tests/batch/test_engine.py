@@ -125,7 +125,7 @@ def test_the_manifest_has_the_keys_of_the_contract(
     case = document["cases"][0]
     assert list(case) == [
         "id", "status", "reason", "inputs", "outputs", "labels", "findings", "confidence", "flags", "seconds",
-        "peak_ram_mb", "hashes",
+        "peak_ram_mb", "hashes", "checks",
     ]  # fmt: skip
     assert (case["id"], case["status"], case["reason"], case["inputs"]) == ("a", "done", "", ["a.nii.gz"])
     assert case["outputs"] == {
