@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _MAX_SLICE_BYTES = 2**29  # a file of a few bytes may promise any size
 _BITS = frozenset({8, 16, 32})
+_MOST_ELEMENTS, _MOST_FRAME_ELEMENTS = 2**18, 1000  # nested ones, and of each frame: read whole, they take memory
 _MOST_VALUE_FRAMES = 2**11  # frames whose rescale is read for a note on the values; all of it takes seconds
 _MOSAIC = "a Siemens mosaic: every file is a whole volume, with its slices as tiles of one image"
 _MOSAIC_REMEDY = "Export the series as single slices, or convert it with a tool that knows the scanner"
@@ -225,6 +226,8 @@ def _pixel_findings(group: Group) -> list[Finding]:
     if short:
         words = f"{len(short)} of {len(headers)} files end before their pixel data do, {short[0].path.name} first"
         found.append(finding("truncated", words))
+    if any(h.elements > _MOST_ELEMENTS + _MOST_FRAME_ELEMENTS * len(h.groups or ()) for h in headers):
+        found.append(finding("unreadable", "the header holds more nested elements than that of an image does"))
     found.extend(_coding_findings(headers))
     if any(h.has_modality_lut for h in headers):
         found.append(finding("modality-lut", "stored values become physical ones by a table"))

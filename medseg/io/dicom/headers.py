@@ -128,6 +128,7 @@ class Header:
     pixels: PixelElement | None
     region_spacing: Pair | None = None
     groups: tuple[Frame, ...] | None = None
+    elements: int = 0
     mosaic: Mosaic | None = None
     frame_type: tuple[str, ...] = ()
     dimension_index: tuple[int, ...] = ()
@@ -250,6 +251,7 @@ def _header(path: Path, parsed: Parsed, stream: BinaryIO) -> Header | None:
     modality = text(dataset, "Modality").upper()
     if not (sop_class or modality or pixels or set(dataset.keys()) - {_CHARACTER_SET}):
         return None
+    groups = read_frames(parsed, whole(dataset, "NumberOfFrames") or 1)
     orientation, orientation_error = cosines(numbers(dataset, "ImageOrientationPatient", 6))
     image_type = texts(dataset, "ImageType")
     return Header(
@@ -290,7 +292,8 @@ def _header(path: Path, parsed: Parsed, stream: BinaryIO) -> Header | None:
         is_lossy=text(dataset, "LossyImageCompression") == "01",
         pixels=pixels,
         region_spacing=region_spacing(parsed),
-        groups=read_frames(parsed, whole(dataset, "NumberOfFrames") or 1),
+        groups=groups,
+        elements=parsed.walker.walked,
         mosaic=read_mosaic(parse(stream, MOSAIC_TAGS, longest=_LONGEST_MOSAIC)) if "MOSAIC" in image_type else None,
     )
 

@@ -52,13 +52,18 @@ class Walker:
         self.stream = stream
         self.little = little
         self._implicit = implicit
-        self._left = most
+        self._most = self._left = most
         order = "<" if little else ">"
         self._tag_length = struct.Struct(f"{order}HHL").unpack
         self._short = struct.Struct(f"{order}H").unpack_from
         self._long = struct.Struct(f"{order}L").unpack
         self._size = stream.seek(0, 2)
         self._ended = (-1, -1)  # start and end of what was walked through last, so that it is not walked twice
+
+    @property
+    def walked(self) -> int:
+        """How many elements and items were walked over so far."""
+        return self._most - self._left
 
     def elements(self, start: int, end: int | None = None) -> Iterator[Element]:
         """Yield the elements of a data set or item, which ends at `end` or with its delimiter.

@@ -290,6 +290,17 @@ def test_absurd_lengths_of_the_groups_are_no_crash(length, tmp_path):
     assert the_item(tmp_path).status in {"refused", "ignored"}
 
 
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path):
+    path = write_object(tmp_path / "it", [plane(0)], [groups((0, 0, 0), AXIAL, (1, 1))])
+    raw = path.read_bytes()
+    at = raw.index(b"\x28\x00\x02\x00US")
+    items = b"\xfe\xff\x00\xe0" + bytes(4)
+    sequence = b"\x20\x00\x22\x92SQ\x00\x00\xff\xff\xff\xff" + items * 300_000 + b"\xfe\xff\xdd\xe0" + bytes(4)
+    path.write_bytes(raw[:at] + sequence + raw[at:])
+    item = the_item(tmp_path)
+    assert (item.status, codes(item)) == ("refused", ["unreadable", "single-slice"])
+
+
 def test_damaged_groups_are_no_crash(tmp_path):
     rng = np.random.default_rng(17)
     per_frame = [groups((0, 0, z), AXIAL, (1, 1), temporal=1, b=0) for z in range(3)]
