@@ -105,7 +105,7 @@ def write_seg(  # noqa: PLR0913  what a person can ask of a SEG, each by its nam
                 seg.save_as(temporary)
                 del seg
                 _check(temporary, numbered, sources.references)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, NotImplementedError) as error:
         raise OutputError(
             f"the series cannot be referred to by a DICOM SEG ({type(error).__name__})", where=source.id
         ) from error

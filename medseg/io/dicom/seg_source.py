@@ -1,8 +1,6 @@
-"""The slices of a series as what objects made from it refer to: repaired where that is honest, refused where not.
+"""The slices of a series as what objects made from it refer to, and why some series cannot be referred to.
 
-SOP class and instance that are empty in the data set are taken from the file meta information; type 2 attributes that
-are absent or malformed become empty; an absent frame of reference is derived from the series. Study and series UIDs
-cannot be repaired: an object made with invented ones would belong to no study.
+Study and series UIDs cannot be repaired: an object made with invented ones would belong to no study.
 """
 
 from __future__ import annotations
@@ -11,19 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pydicom
-from pydicom import config
-from pydicom.valuerep import DSfloat, validate_value
+from pydicom.valuerep import DSfloat
 
 from medseg.errors import GeometryError, InputError
 from medseg.io.dicom.findings import Finding, finding
 from medseg.io.dicom.quiet import quiet
 from medseg.io.dicom.regularise import slice_positions
-from medseg.io.dicom.uids import derived_uid
+from medseg.io.dicom.source_headers import UIDS, slice_header, whole_header
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
@@ -31,21 +25,6 @@ if TYPE_CHECKING:
 
 _OFF_PLACE = 0.02  # of a slice spacing: how far a header may place a slice off the grid it was put on
 _OFF_PLACE_MM = 0.02
-_TYPE_2 = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "PositionReferenceIndicator",
-)
-_COPIED_GROUPS = frozenset({0x0008, 0x0010, 0x0012, 0x0020})
-_TEXTS = frozenset({"AS", "CS", "DA", "LO", "LT", "PN", "SH", "ST", "TM"})
-_FROM_META = (("SOPClassUID", "MediaStorageSOPClassUID"), ("SOPInstanceUID", "MediaStorageSOPInstanceUID"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +53,8 @@ class Reference:
 def reference_datasets(source: SourceSeries) -> list[Dataset]:
     """Return the headers of a series, one per slice along z, fit to be referred to.
 
-    Slices of one multi-frame file share one header, the same object. Texts about patient and study are decoded and
-    checked in the first header, which is the one they are to be taken from.
+    Slices of one multi-frame file share one header, the same object. The first header holds what there is to know of
+    patient, study and equipment, the others what refers to their slices and places them.
 
     Parameters
     ----------
@@ -87,11 +66,11 @@ def reference_datasets(source: SourceSeries) -> list[Dataset]:
     InputError
         Where UIDs are missing beyond repair (code ``format-not-applicable``), or a file cannot be read any more.
     """
+    first, *others = dict.fromkeys(source.paths)
     with quiet():
-        by_path = {path: _identified(_header(path)) for path in dict.fromkeys(source.paths)}
-        _make_readable(by_path[source.paths[0]])
-    datasets = [by_path[path] for path in source.paths]
-    obstacle = _obstacle(list(by_path.values())) or _unplaced(datasets, source)
+        by_path = {first: whole_header(first), **{path: slice_header(path) for path in others}}
+        datasets = [by_path[path] for path in source.paths]
+        obstacle = _obstacle(list(by_path.values())) or _unplaced(datasets, source)
     if obstacle:
         raise InputError(obstacle, where=source.id, code="format-not-applicable", remedy=_remedy())
     for dataset in by_path.values():
@@ -124,13 +103,12 @@ def references_of(source: SourceSeries, datasets: list[Dataset]) -> tuple[Refere
         off_mm = float(np.linalg.norm(position - place))
         if off_mm > max(_OFF_PLACE_MM, _OFF_PLACE * spacing):
             raise GeometryError(f"a slice lies {off_mm:.3g} mm off its place in the grid", where=piece.path.name)
-        frames = int(dataset.get("NumberOfFrames") or 1)
         x, y, z = (float(v) for v in position)
         found.append(
             Reference(
                 str(dataset.SOPClassUID),
                 str(dataset.SOPInstanceUID),
-                piece.frame + 1 if frames > 1 else None,
+                piece.frame + 1 if _frames(dataset) > 1 else None,
                 (x, y, z),
                 is_whole=piece.tile is None,
             )
@@ -155,65 +133,19 @@ def seg_obstacle(source: SourceSeries) -> Finding | None:
     return None
 
 
+def _frames(dataset: Dataset) -> int:
+    try:
+        return int(dataset.get("NumberOfFrames") or 1)
+    except (ValueError, TypeError):
+        return 1
+
+
 def _remedy() -> str:
     return "Ask for another format, or export the series with its UIDs"
 
 
-def _header(path: Path) -> Dataset:
-    try:
-        return pydicom.dcmread(path, stop_before_pixels=True, force=True)
-    except Exception as error:  # pydicom raises whatever its parsers raise on damaged bytes
-        raise InputError("the DICOM header cannot be read", where=path.name, code="unreadable") from error
-
-
-def _identified(dataset: Dataset) -> Dataset:
-    """Complete the UIDs of a header, as far as that is honest, and its attributes of type 2."""
-    meta = getattr(dataset, "file_meta", None)
-    for keyword, in_meta in _FROM_META:
-        if not dataset.get(keyword) and meta is not None and meta.get(in_meta):
-            setattr(dataset, keyword, meta.get(in_meta))
-    for keyword in _TYPE_2:
-        if keyword not in dataset:
-            setattr(dataset, keyword, "")
-    if not dataset.get("FrameOfReferenceUID") and dataset.get("SeriesInstanceUID"):
-        dataset.FrameOfReferenceUID = derived_uid("frame of reference", str(dataset.SeriesInstanceUID))
-    return dataset
-
-
-def _make_readable(dataset: Dataset) -> None:
-    """Make the texts of a header Unicode, and empty what breaks its own representation."""
-    _in_unicode(dataset)
-    _drop_malformed(dataset)
-    for keyword in _TYPE_2:
-        if keyword not in dataset:
-            setattr(dataset, keyword, "")
-
-
-def _in_unicode(dataset: Dataset) -> None:
-    """Decode names and texts by the character set the file declares, and declare Unicode (PS3.3 section C.12.1.1.2).
-
-    Declared sets are often malformed; what is written from here on is right in any language.
-    """
-    try:
-        dataset.decode()
-    except (LookupError, ValueError, TypeError, AttributeError) as error:
-        raise InputError("the header's texts cannot be decoded", code="unreadable") from error
-    dataset.SpecificCharacterSet = "ISO_IR 192"
-
-
-def _drop_malformed(dataset: Dataset) -> None:
-    """Remove texts about patient and study that break their own representation; they would be copied as they are."""
-    for element in [e for e in dataset if e.tag.group in _COPIED_GROUPS and e.VR in _TEXTS]:
-        values = element.value if element.VM > 1 else [element.value]
-        try:
-            for value in values:
-                validate_value(element.VR, value, config.RAISE)
-        except (ValueError, TypeError):
-            del dataset[element.tag]
-
-
 def _obstacle(datasets: list[Dataset]) -> str:
-    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
+    for keyword in UIDS:
         if not all(d.get(keyword) for d in datasets):
             return f"the files hold no {keyword}"
     if len({str(d.SOPInstanceUID) for d in datasets}) < len(datasets):
@@ -238,9 +170,11 @@ def _position(dataset: Dataset, piece: Slice) -> NDArray[np.float64] | None:
     if piece.tile is not None:
         return None
     value = dataset.get("ImagePositionPatient") or _of_frame(dataset, piece.frame)
-    if not value or len(value) != 3 or not all(np.isfinite(float(v)) for v in value):
+    try:
+        position = np.array([float(v) for v in value or ()])
+    except (ValueError, TypeError):
         return None
-    return np.array([float(v) for v in value])
+    return position if position.shape == (3,) and np.isfinite(position).all() else None
 
 
 def _of_frame(dataset: Dataset, frame: int) -> list[DSfloat] | None:
