@@ -57,7 +57,7 @@ def decode(slices: Sequence[Slice], *, modality: str = "", progress: Progress = 
     with quiet():
         files = _opened(slices)
         shape = _common_shape(files)
-        stored = np.empty((len(slices), *shape), np.result_type(*(file.pixels.dtype for file in files)))
+        stored = _room((len(slices), *shape), np.result_type(*(file.pixels.dtype for file in files)))
         done = 0
         for placed in _running(_jobs(files, stored.__getitem__)):
             for _ in placed:
@@ -186,6 +186,17 @@ def _common_shape(files: Sequence[_File]) -> tuple[int, int]:
                     code="mixed-size",
                 )
     return shape or (0, 0)
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    try:
+        return np.empty(shape, dtype)
+    except MemoryError as error:
+        raise InputError(
+            f"{math.prod(shape) * dtype.itemsize / 2**30:.1f} GiB of pixels are more than memory holds",
+            expected="a series that fits",
+            remedy="Look with medseg inspect whether its size is right",
+        ) from error
 
 
 _Placed = list[tuple[int, "NDArray[Any]"]]

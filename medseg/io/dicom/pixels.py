@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 _KEYWORDS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 _FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
-_MOST_COMPRESSED = 20_000  # decoded bytes for each byte of the file: an empty JPEG 2000 image comes to some thousands
+_MOST_COMPRESSED = (
+    20_000  # decoded bytes for each byte of the file: an empty JPEG 2000 image of 512 x 512 comes to 3500
+)
+_ALWAYS_BELIEVED = 2**26  # decoded bytes: an empty image compresses the better the larger it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +273,7 @@ def _check(pixels: Pixels, size: int) -> None:
     if pixels.encapsulated:
         if pixels.length != UNDEFINED:
             raise refusal("compressed pixel data that are not in fragments", pixels.path, "undecodable")
-        if promised > _MOST_COMPRESSED * size:
+        if promised > max(_ALWAYS_BELIEVED, _MOST_COMPRESSED * size):
             words = f"{promised} bytes of pixels in a file of {size} bytes: no compression does that"
             raise refusal(words, pixels.path, "undecodable")
         return

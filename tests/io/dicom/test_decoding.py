@@ -136,6 +136,24 @@ def test_what_does_not_fit_is_said(tmp_path):
         decode([])
 
 
+def test_more_than_memory_holds_is_said(tmp_path, monkeypatch):
+    path = write(tmp_path / "a", noise(1, 4, 4))
+
+    def full(shape, dtype):
+        raise MemoryError
+
+    monkeypatch.setattr(decoding.np, "empty", full)
+    with pytest.raises(InputError, match="memory"):
+        decode([Slice(path)])
+
+
+def test_an_empty_image_compresses_beyond_measure_and_is_read(tmp_path):
+    image = np.full((1, 2048, 2048), 7, np.int16)
+    path = write(tmp_path / "a", image, syntax=JPEGLSLossless)
+    assert path.stat().st_size < image.nbytes / 200
+    np.testing.assert_array_equal(decode([Slice(path)]), image)
+
+
 def test_an_error_in_a_thread_ends_the_reading(tmp_path, make_image):
     paths = write_series(make_image(shape=(40, 6, 7)), tmp_path / "s")
     paths[20].write_bytes(paths[20].read_bytes()[:-5])
