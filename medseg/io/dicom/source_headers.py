@@ -89,9 +89,11 @@ def slice_header(path: Path) -> Dataset:
 
 def _read(path: Path, tags: list[pydicom.tag.BaseTag] | None = None) -> Dataset:
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
     except Exception as error:  # pydicom raises whatever its parsers raise on damaged bytes
         raise InputError("the DICOM header cannot be read", where=path.name, code="unreadable") from error
+    _drop_unreadable(dataset.file_meta)
+    return dataset
 
 
 def _drop_unreadable(dataset: Dataset, depth: int = 0) -> None:

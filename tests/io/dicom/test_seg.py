@@ -124,13 +124,15 @@ def test_segments_are_coded_and_numbered_by_label_id(tmp_path, make_case):
     assert np.abs(np.subtract(back[1].color, LABELS[2].color)).max() <= 2
 
 
-def test_an_empty_mask_holds_every_frame(tmp_path, make_case):
+@pytest.mark.parametrize(("kind", "frames"), [("binary", 3 * 5), ("labelmap", 5)])
+def test_an_empty_mask_holds_every_frame(kind, frames, tmp_path, make_case):
     source, segmentation, _ = make_case()
     empty = Segmentation(np.zeros_like(segmentation.array), segmentation.geometry, LABELS)
-    write_seg(empty, tmp_path / "seg.dcm", source=source)
+    write_seg(empty, tmp_path / "seg.dcm", source=source, kind=kind)
     seg = pydicom.dcmread(tmp_path / "seg.dcm")
-    assert int(seg.NumberOfFrames) == 3 * 5
-    assert not read_seg(tmp_path / "seg.dcm").array.any()
+    assert int(seg.NumberOfFrames) == frames
+    assert not read_seg(tmp_path / "seg.dcm", onto=source.geometry).array.any()
+    assert not hd.seg.segread(tmp_path / "seg.dcm").get_volume(combine_segments=True).array.any()
 
 
 def test_all_frames_on_request(tmp_path, make_case):
@@ -241,16 +243,47 @@ def test_a_mask_on_another_grid_is_refused(tmp_path, make_case):
         write_seg(moved, tmp_path / "seg.dcm", source=source)
 
 
-def test_a_file_that_reads_back_different_never_appears(tmp_path, make_case, monkeypatch):
+def mirrored(numbers):
+    return numbers[:, :, ::-1]
+
+
+def emptied(numbers):
+    return numbers * (np.arange(len(numbers)) != 3)[:, None, None].astype(numbers.dtype)
+
+
+def moved(seg):
+    position = seg.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0]
+    position.ImagePositionPatient = [v + 0.5 for v in position.ImagePositionPatient]
+
+
+def mistaken(seg):
+    image = seg.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence[0]
+    image.ReferencedSOPInstanceUID = "1.2.3.4"
+
+
+@pytest.mark.parametrize("kind", ["binary", "labelmap"])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ((mirrored, None), "did not read back"),
+        ((emptied, None), "did not read back"),
+        ((None, moved), "off its slice"),
+        ((None, mistaken), "does not refer to its slice"),
+    ],
+)
+def test_a_file_that_reads_back_different_never_appears(damage, words, kind, tmp_path, make_case, monkeypatch):
     source, segmentation, _ = make_case()
-    build = seg_module.build_seg
+    build, (before, after) = seg_module.build_seg, damage
 
-    def mirrored(numbers_zyx, *args, **kwargs):
-        return build(numbers_zyx[:, :, ::-1], *args, **kwargs)
+    def damaged(numbers_zyx, *args, **kwargs):
+        seg = build(numbers_zyx if before is None else before(numbers_zyx), *args, **kwargs)
+        if after is not None:
+            after(seg)
+        return seg
 
-    monkeypatch.setattr(seg_module, "build_seg", mirrored)
-    with pytest.raises(OutputError, match="did not read back"):
-        write_seg(segmentation, tmp_path / "seg.dcm", source=source)
+    monkeypatch.setattr(seg_module, "build_seg", damaged)
+    with pytest.raises(OutputError, match=words):
+        write_seg(segmentation, tmp_path / "seg.dcm", source=source, kind=kind)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["series"]
 
 
