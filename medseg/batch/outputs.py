@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from medseg.volume import Segmentation, Volume
 
 NOT_APPLICABLE = "format-not-applicable"
+_UNPLACED = frozenset({"no-geometry", "two-dimensional"})  # findings of scans without a place in the patient
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,17 +179,14 @@ def _sr(finished: Finished, path: Path) -> None:
 
 
 def _stl(finished: Finished, path: Path) -> None:
-    if not _is_placed(finished):
+    if any(f.code in _UNPLACED for f in finished.job.findings):
         raise InputError("a mesh needs a scan with a place in the patient", code=NOT_APPLICABLE)
     write_stl(finished.segmentation, path)
 
 
-def _is_placed(finished: Finished) -> bool:
-    return all(f.code != "no-geometry" for f in finished.job.findings)
-
-
 def _png(finished: Finished, path: Path) -> None:
-    write_bytes(path, overlay_png(finished.volume, finished.segmentation, letters=_is_placed(finished)))
+    placed = all(f.code != "no-geometry" for f in finished.job.findings)
+    write_bytes(path, overlay_png(finished.volume, finished.segmentation, letters=placed))
 
 
 def _measurements(finished: Finished, path: Path) -> None:

@@ -140,6 +140,19 @@ def test_what_is_no_series_goes_without_dicom_objects(run: Run) -> None:
     assert [words.split(":")[0] for words in told] == ["rtstruct", "sr"]
 
 
+def test_a_picture_has_no_mesh(
+    tmp_path: Path, scan: Callable[..., Volume], make_model: Callable[..., Path], loading: Callable[..., Any]
+) -> None:
+    (tmp_path / "in").mkdir()
+    array = scan().array[:, 3:4].astype(np.uint8)
+    write_volume(Volume(array, Geometry(array.shape[1:], np.eye(4)[[2, 1, 0, 3]])), tmp_path / "in" / "a.png")
+    options = BatchOptions(formats=("nifti", "stl"))
+    (case,) = run_batch(loading(make_model()), [tmp_path / "in"], out=tmp_path / "out", options=options).cases
+    assert (case.status, list(case.outputs)) == ("done", ["nifti"]), case.reason
+    assert "stl: a mesh needs a scan with a place in the patient" in {f["message"] for f in case.findings}
+    assert not (tmp_path / "out" / "a" / "stl").exists()
+
+
 def test_finished_meshes_are_skipped_and_damaged_ones_redone(run: Run) -> None:
     _, out = run(formats=("stl",))
     assert run(formats=("stl",), resume=True)[0]["status"] == "skipped"
