@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CLOSED = frozenset({"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"})
 """The geometric types of contours that enclose something."""
 _MAX_BYTES = 2**29
-_MAX_ITEMS = 2**19
+_MAX_ITEMS = 2**18  # two for each contour; below 3 kB of memory each
 _MAX_POINTS = 2**24
 _FARTHEST_MM = 1e6
 _ITEM = b"\xfe\xff\x00\xe0"  # starts each item of a sequence (PS3.5 section 7.5)
