@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydicom.multival import MultiValue
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
-from pydicom.uid import RLELossless
 
 from medseg.errors import InputError
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
+    from pydicom.uid import UID
 
-_RLE_BY = "pydicom"  # GDCM, which comes first otherwise, can end the process instead of raising
+_UNSAFE = "gdcm"  # on damaged frames it can end the process instead of raising
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,8 +148,7 @@ class _Bytes:
 
     def __init__(self, dataset: Dataset) -> None:
         self._shape = (int(dataset.Rows), int(dataset.Columns))
-        is_rle = dataset.file_meta.TransferSyntaxUID == RLELossless
-        self._frames = iter_pixels(dataset, raw=True, decoding_plugin=_RLE_BY if is_rle else "")
+        self._frames = iter_pixels(dataset, raw=True, decoding_plugin=_library(dataset.file_meta.TransferSyntaxUID))
 
     def frame(self, index: int) -> NDArray[Any]:
         """Return the next frame as stored; `index` must rise by one."""
@@ -156,3 +156,13 @@ class _Bytes:
             return np.asarray(next(self._frames)).reshape(self._shape)
         except StopIteration as end:
             raise InputError(f"the pixel data end before frame {index + 1}", code="truncated") from end
+
+
+def _library(syntax: UID) -> str:
+    """Return what decodes frames of a transfer syntax; nothing where they are not compressed."""
+    if not syntax.is_encapsulated:
+        return ""
+    for library in get_decoder(syntax).available_plugins:
+        if library != _UNSAFE:
+            return library
+    raise InputError(f"no decoder for the transfer syntax {syntax.name}", code="undecodable")

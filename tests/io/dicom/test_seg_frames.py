@@ -4,7 +4,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import RLELossless
+from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
 from medseg.errors import InputError
 from medseg.io.dicom import find_series, write_seg, write_series
@@ -12,6 +12,7 @@ from medseg.io.dicom.seg_frames import frames_of, plane_of
 from medseg.labels import LabelSet
 from medseg.volume import Segmentation
 
+ENCODERS = {RLELossless: "pydicom", JPEG2000Lossless: "pylibjpeg", JPEGLSLossless: "pyjpegls"}
 LABELS = LabelSet.from_names({1: "liver", 2: "spleen"})
 
 
@@ -63,6 +64,24 @@ def test_references_to_frames_are_told_one_by_one(value, numbers, make_seg):
     frame = next(frames_of(dataset))
     assert [number for _, number in frame.sources] == numbers
     assert set(frame.source_uids) == {image.ReferencedSOPInstanceUID}
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless])
+def test_label_maps_of_other_writers_may_be_compressed_otherwise(syntax, make_seg):
+    dataset, _, _ = make_seg("labelmap", shape=(3, 64, 72))
+    wanted = [frame.pixels_yx for frame in frames_of(dataset)]
+    dataset.decompress()
+    dataset.compress(syntax, encoding_plugin=ENCODERS[syntax], generate_instance_uid=False)
+    for frame, pixels in zip(frames_of(dataset), wanted, strict=True):
+        np.testing.assert_array_equal(frame.pixels_yx, pixels)
+
+
+def test_what_only_an_unsafe_library_decodes_is_refused(make_seg):
+    dataset, _, _ = make_seg("labelmap")
+    dataset.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    with pytest.raises(InputError, match="no decoder") as caught:
+        next(frames_of(dataset))
+    assert caught.value.code == "undecodable"
 
 
 def test_pixel_data_that_end_early_are_refused(make_seg):
