@@ -21,7 +21,7 @@ from medseg.io.dicom.positions import Stack, gap_between, oblique, slice_normal,
 from medseg.io.dicom.quiet import quiet
 from medseg.io.dicom.regularise import plan_regular
 from medseg.io.dicom.repeats import Volumes, repeat_findings, volumes_of
-from medseg.io.dicom.source import Slice, SourceSeries
+from medseg.io.dicom.source import UNEVEN, Slice, SourceSeries
 from medseg.io.dicom.values import value_notes
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _BITS = frozenset({8, 16, 32})
 _MOST_ELEMENTS, _MOST_FRAME_ELEMENTS = 2**18, 1000  # nested ones, and of each frame: read whole, they take memory
 _MOST_VALUE_FRAMES = 2**11  # frames whose rescale is read for a note on the values; all of it takes seconds
 _MOSAIC = "a Siemens mosaic: every file is a whole volume, with its slices as tiles of one image"
+_WHOLE = "Export the series again, whole; parts of it may be several scans"
 _MOSAIC_REMEDY = "Export the series as single slices, or convert it with a tool that knows the scanner"
 
 
@@ -282,12 +283,21 @@ def _irregular(item: Item, headers: Sequence[Header], stacked: Stack) -> Item:
             usual_mm=stacked.spacing_mm,
             frame_uid=first.frame_uid,
         )
+    found = item.findings if irregular is not None else tuple(map(_beyond_repair, item.findings))
     return replace(
         item,
         shape=shape,
         spacing_mm=(stacked.spacing_mm, *first.pixel_spacing),
-        source=replace(item.source, irregular=irregular),
+        findings=found,
+        source=replace(item.source, irregular=irregular, findings=found),
     )
+
+
+def _beyond_repair(about: Finding) -> Finding:
+    """Return a finding on uneven slices that no regular grid may replace."""
+    if about.code not in UNEVEN or about.effect != "repairable":
+        return about
+    return finding(about.code, f"{about.message}, too few to interpolate between", effect="refused", remedy=_WHOLE)
 
 
 def _with_frames(item: Item, first: Header) -> Item:

@@ -8,17 +8,19 @@ patient, study and equipment; of the others, nothing is read but what refers to 
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pydicom
 from pydicom import config
 from pydicom.tag import Tag
-from pydicom.valuerep import validate_value
+from pydicom.valuerep import DA, DT, TM, validate_value
 
 from medseg.errors import InputError
 from medseg.io.dicom.uids import derived_uid
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from pydicom.dataset import Dataset
@@ -54,6 +56,7 @@ _COPIED_GROUPS = frozenset({0x0008, 0x0010, 0x0012, 0x0018, 0x0020})
 _TEXTS = frozenset({"AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM"})
 _FROM_META = (("SOPClassUID", "MediaStorageSOPClassUID"), ("SOPInstanceUID", "MediaStorageSOPInstanceUID"))
 _UID = re.compile(r"[0-9.]{1,64}\Z")  # archives hold many with leading zeros, which only these very characters find
+_TIMES: Mapping[str, Callable[[str], object]] = MappingProxyType({"DA": DA, "DT": DT, "TM": TM})
 _DEEPEST = 8  # sequences within sequences
 
 
@@ -139,6 +142,8 @@ def _is_well_formed(element: pydicom.DataElement) -> bool:
     try:
         for value in values:
             validate_value(element.VR, value, config.RAISE)
+            if element.VR in _TIMES and value:
+                _TIMES[element.VR](value)  # what has the form of a date may be on no calendar
     except (ValueError, TypeError, AttributeError):
         return False
     return True
