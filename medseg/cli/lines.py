@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from medseg.io.dicom import Inventory
 
 
+_SHOWN_IDS = 3
+
+
 def show_items(printer: Printer, inventory: Inventory, *, descriptions: bool) -> None:
     """Print what lies under a path; what a series is called only where it was asked for."""
     columns = ["id", "kind", "modality", "size", "spacing mm", "orientation", "status"]
@@ -34,17 +37,32 @@ def show_cases(printer: Printer, document: dict[str, Any], out: Path) -> None:
     from medseg.io.dicom.findings import Finding
 
     told = [case for case in document["cases"] if case["status"] != "ignored"]
-    rows = [(case["id"], case["status"], case["reason"] or ", ".join(case["outputs"].values())) for case in told]
+    rows = [(case["id"], case["status"], case["reason"] or ", ".join(case["outputs"])) for case in told]
     counts = ", ".join(f"{count} {status}" for status, count in document["counts"].items())
     if not told:
         printer.say(f"{counts}.")
         return
-    printer.table(str(out), ("id", "status", "reason or outputs"), rows)
+    printer.table(str(out), ("id", "status", "reason, or formats written"), rows)
+    places: dict[Finding, list[str]] = {}
     for case in told:
         for fact in case["findings"] if case["status"] in {"done", "skipped"} else ():
             if fact["severity"] != "note":
-                printer.say(line_of(Finding(**fact), case["id"]))
+                places.setdefault(Finding(**fact), []).append(case["id"])
+    for finding, ids in places.items():
+        printer.say(line_of(finding, _named(ids)))
     printer.say(f"{counts}. See {out / 'report.html'}.")
+
+
+def _named(ids: Sequence[str]) -> str:
+    """Return the first few of many ids, and how many more there are.
+
+    Examples
+    --------
+    >>> _named(["ct-1", "ct-2"]), _named(["a", "b", "c", "d", "e"])
+    ('ct-1, ct-2', 'a, b, c and 2 more')
+    """
+    more = len(ids) - _SHOWN_IDS
+    return ", ".join(ids) if more <= 0 else f"{', '.join(ids[:_SHOWN_IDS])} and {more} more"
 
 
 def nothing_found(document: dict[str, Any]) -> str:
