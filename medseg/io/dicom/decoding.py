@@ -157,8 +157,7 @@ def _opened(slices: Sequence[Slice]) -> list[_File]:
     places: dict[Path, dict[int, list[tuple[int, int | None]]]] = defaultdict(lambda: defaultdict(list))
     for z, piece in enumerate(slices):
         places[piece.path][piece.frame].append((z, piece.tile))
-    with ThreadPoolExecutor(_threads()) as pool:
-        return list(pool.map(_open, places, places.values()))
+    return [_open(path, wanted) for path, wanted in places.items()]  # Python at work: threads would only take turns
 
 
 def _open(path: Path, places: dict[int, list[tuple[int, int | None]]]) -> _File:

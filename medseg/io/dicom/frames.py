@@ -180,7 +180,7 @@ def _rare(pixels: Pixels, frame: int, out: NDArray[Any] | None) -> NDArray[Any]:
 
 
 def _by_pydicom(pixels: Pixels, encoded: bytes) -> NDArray[Any]:
-    library = "gdcm" if pixels.syntax in uid.JPEGLSTransferSyntaxes else ""  # else in pydicom's own order
+    library = "gdcm" if pixels.syntax in uid.JPEGLSTransferSyntaxes else ""  # else pydicom's order
     source, options = encapsulate([encoded], has_bot=False), {**pixels.options, "number_of_frames": 1}
     image, _ = get_decoder(pixels.syntax).as_array(source, index=0, raw=True, decoding_plugin=library, **options)
     return image
