@@ -31,10 +31,10 @@ from medseg.errors import InputError, MedsegError, OutputError
 from medseg.io import write_segmentation
 from medseg.io.atomic import write_bytes, write_text
 from medseg.io.dicom import write_seg
-from medseg.io.dicom.contours import require_contours
 from medseg.io.dicom.findings import Finding, finding
 from medseg.io.dicom.identity import Identity
-from medseg.io.dicom.rtstruct import write_rtstruct
+from medseg.io.dicom.rtstruct.contours import require_contours
+from medseg.io.dicom.rtstruct.writing import write_rtstruct
 from medseg.io.dicom.sr import write_sr
 from medseg.io.hashing import file_sha256
 from medseg.io.mesh import SUFFIX, require_mesh, write_stl

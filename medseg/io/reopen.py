@@ -23,7 +23,7 @@ import SimpleITK as sitk
 
 from medseg.errors import InputError
 from medseg.io.dicom.quiet import quiet
-from medseg.io.dicom.seg_frames import Frame, frames_of, plane_of
+from medseg.io.dicom.seg.frames import Frame, frames_of, plane_of
 from medseg.io.planes import Planes
 
 if TYPE_CHECKING:

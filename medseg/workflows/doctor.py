@@ -117,7 +117,7 @@ def _extra(name: str, members: tuple[str, ...]) -> Row:
 def _decoders() -> list[Row]:
     if importlib.util.find_spec("pydicom") is None:
         return []
-    from medseg.io.dicom.pixels import has_decoder
+    from medseg.io.dicom.voxels.pixels import has_decoder
 
     rows = []
     for name, uid in TRANSFER_SYNTAXES.items():

@@ -14,9 +14,9 @@ from medseg.errors import InputError
 from medseg.geometry import Geometry
 from medseg.io import write_segmentation
 from medseg.io.dicom import find_series, write_seg, write_series
-from medseg.io.dicom.contours import outlined
 from medseg.io.dicom.identity import Identity
-from medseg.io.dicom.rtstruct import write_rtstruct
+from medseg.io.dicom.rtstruct.contours import outlined
+from medseg.io.dicom.rtstruct.writing import write_rtstruct
 from medseg.io.planes import Planes, apart
 from medseg.io.reopen import reopen_nifti, reopen_rtstruct, reopen_seg, wound
 from medseg.labels import LabelSet

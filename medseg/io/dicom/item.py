@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from medseg.geometry import Geometry
-    from medseg.io.dicom.objects import Kind
+    from medseg.io.dicom.header.objects import Kind
     from medseg.io.dicom.source import SourceSeries
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")

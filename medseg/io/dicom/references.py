@@ -8,10 +8,10 @@ import pydicom
 
 from medseg.errors import GeometryError, InputError, MedsegError
 from medseg.io.dicom.cover import Cover
-from medseg.io.dicom.inventory import inspect_folder
+from medseg.io.dicom.inventory.tree import inspect_folder
 from medseg.io.dicom.quiet import quiet
-from medseg.io.dicom.rtstruct_read import rasterised, rois_of
-from medseg.io.dicom.seg_read import read_seg, segment_names
+from medseg.io.dicom.rtstruct.reading import rasterised, rois_of
+from medseg.io.dicom.seg.reading import read_seg, segment_names
 from medseg.labels import MAX_LABEL_ID, LabelSet
 from medseg.rois import RoiRules
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from medseg.geometry import Geometry
     from medseg.io.dicom.item import Item
-    from medseg.io.dicom.rtstruct_read import Roi
+    from medseg.io.dicom.rtstruct.reading import Roi
     from medseg.volume import Segmentation
 
 _KINDS = frozenset({"seg", "rtstruct"})

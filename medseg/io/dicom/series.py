@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.errors import InputError
-from medseg.io.dicom.decoding import decode
-from medseg.io.dicom.inventory import inspect_files, inspect_folder
+from medseg.io.dicom.inventory.tree import inspect_files, inspect_folder
 from medseg.io.dicom.item import Item
 from medseg.io.dicom.regularise import interpolated
 from medseg.io.dicom.source import Repairs, SourceSeries
+from medseg.io.dicom.voxels.decoding import decode
 from medseg.progress import Progress, ignore
 from medseg.volume import Volume
 

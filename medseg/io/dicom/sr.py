@@ -16,9 +16,9 @@ from pydicom.valuerep import DA, TM
 from medseg import __version__
 from medseg.errors import InputError, OutputError
 from medseg.io.atomic import atomic_path
-from medseg.io.dicom.codes import ABNORMAL_STRUCTURE, Concept, concept_of
+from medseg.io.dicom.codes.naming import ABNORMAL_STRUCTURE, Concept, concept_of
 from medseg.io.dicom.quiet import quiet
-from medseg.io.dicom.seg_source import reference_datasets
+from medseg.io.dicom.referring import reference_datasets
 from medseg.io.dicom.uids import derived_uid
 from medseg.labels import Code
 

@@ -11,7 +11,7 @@ from scipy.interpolate import interp1d
 from medseg.errors import GeometryError, InputError
 from medseg.geometry import Geometry
 from medseg.io.dicom.findings import finding
-from medseg.io.dicom.positions import stack
+from medseg.io.dicom.inventory.positions import stack
 from medseg.io.dicom.regularise import interpolated, on_slices, plan_regular, slice_positions
 from medseg.io.dicom.source import Irregular, Repairs, Slice, SourceSeries
 from medseg.labels import LabelSet

@@ -8,7 +8,7 @@ import pytest
 
 from medseg.geometry import Geometry
 from medseg.io.dicom import find_series, read_seg, read_series, write_seg, write_series
-from medseg.io.dicom.seg_frames import frames_of
+from medseg.io.dicom.seg.frames import frames_of
 from medseg.labels import LabelSet
 from medseg.plan import Plan
 from medseg.preprocess import prepare, restore

@@ -1,0 +1,1 @@
+"""Coded concepts of structures (SNOMED CT) by the names labels have."""

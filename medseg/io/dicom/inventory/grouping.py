@@ -1,0 +1,245 @@
+"""Which files make one volume: grouped by series, kind, image type, size and orientation, then by position.
+
+UIDs alone are not trusted: files without a series UID are grouped by folder, copies of one instance are dropped, and
+one series UID may hold several volumes. A multi-frame object or a mosaic is parted into its frames or tiles first; it
+stays in one group all the same, as a file belongs to one item.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from medseg.io.dicom.findings import Finding, finding
+from medseg.io.dicom.header.lengths import missing_bytes
+from medseg.io.dicom.header.mosaic import tiles_of
+from medseg.io.dicom.header.multiframe import frames_of
+from medseg.io.dicom.inventory.positions import Stack, slice_normal, stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from medseg.io.dicom.header.reading import Header
+
+_SAME_COSINE = 2e-3  # 0.1 degrees between two directions
+_SAME_SPACING = 1e-3  # relative
+
+
+@dataclass
+class Group:
+    """Slices that may make one volume, or several on one grid.
+
+    Attributes
+    ----------
+    headers : list of Header
+        One per slice, in no order yet; those of one file stand together.
+    copies : list of Header
+        Further files with the same instances, which are dropped.
+    findings : list of Finding
+        What was noticed on the way here.
+    """
+
+    headers: list[Header]
+    copies: list[Header] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def first(self) -> Header:
+        """A header for what is the same in all."""
+        return self.headers[0]
+
+    @property
+    def files(self) -> list[Header]:
+        """The header of each file, without its copies."""
+        return list({h.path: h.of_file for h in self.headers}.values())
+
+
+def group(headers: Iterable[Header]) -> list[Group]:
+    """Sort slices into groups that may each make a volume.
+
+    Parameters
+    ----------
+    headers : iterable of Header
+        Of files that hold slices, in a stable order.
+    """
+    series: dict[tuple[str, ...], list[Header]] = defaultdict(list)
+    for header in headers:
+        key = (header.series_uid,) if header.series_uid else ("", str(header.path.parent), header.modality)
+        series[key].append(header)
+    return [g for key, members in series.items() for g in _volumes_of(members, has_uid=bool(key[0]))]
+
+
+def singles(headers: Iterable[Header]) -> list[Group]:
+    """Put each two-dimensional image into a group of its own, with the copies of it.
+
+    Parameters
+    ----------
+    headers : iterable of Header
+        Images in a stable order.
+    """
+    kept, copies = _without_copies(list(headers))
+    groups = []
+    for header in kept:
+        g = Group([header], [copy for copy in copies if _is_copy(copy, header)])
+        g.findings.extend(_copied(g))
+        groups.append(g)
+    return groups
+
+
+def _volumes_of(members: list[Header], *, has_uid: bool) -> list[Group]:
+    """Split one series into the volumes it may hold."""
+    kept, copies = _without_copies(members)
+    groups: list[Group] = []
+    scattered: list[Group] = []
+    for header in kept:
+        slices = [tile for frame in frames_of(header) for tile in tiles_of(frame)]
+        stray = next((s for s in slices if not _fits(slices[0], s)), None)
+        if stray is not None:
+            scattered.append(Group(slices, findings=[_scattered(slices[0], stray)]))
+            continue
+        home = next((g for g in groups if _fits(g.first, slices[0])), None)
+        if home is None:
+            groups.append(Group(slices))
+        else:
+            home.headers.extend(slices)
+    notes = _differences(groups)
+    groups = [*(part for g in groups for part in _by_acquisition(g)), *scattered]
+    for g in groups:
+        g.findings.extend(notes)
+        own = {_instance(header) for header in g.files}
+        g.copies.extend(copy for copy in copies if _instance(copy) in own)
+        g.findings.extend(_identity(g, has_uid=has_uid))
+    return groups
+
+
+def _identity(g: Group, *, has_uid: bool) -> list[Finding]:
+    found = _copied(g)
+    if not has_uid:
+        found.append(finding("empty-uid", "no SeriesInstanceUID: files of one folder are taken as one series"))
+    elif not all(h.sop_instance for h in g.files) or len({h.sop_instance for h in g.files}) < len(g.files):
+        found.append(finding("empty-uid", "slices without a SOPInstanceUID of their own"))
+    return found
+
+
+def _copied(g: Group) -> list[Finding]:
+    if not g.copies:
+        return []
+    words = f"{len(g.copies)} further file{'s' * (len(g.copies) > 1)} with an instance that is there already"
+    return [finding("duplicate-instance", words)]
+
+
+def _without_copies(members: Sequence[Header]) -> tuple[list[Header], list[Header]]:
+    """Return one file per instance, and the other files: a whole one is kept first, then a lossless one."""
+    kept: list[Header] = []
+    copies: list[Header] = []
+    by_instance: dict[str, list[int]] = defaultdict(list)
+    for header in members:
+        twins = [i for i in by_instance[header.sop_instance] if _is_copy(kept[i], header)]
+        if not twins:
+            by_instance[header.sop_instance].append(len(kept))
+            kept.append(header)
+        elif _flaws(header) < _flaws(kept[twins[0]]):
+            copies.append(kept[twins[0]])
+            kept[twins[0]] = header
+        else:
+            copies.append(header)
+    return kept, copies
+
+
+def _flaws(header: Header) -> tuple[bool, bool]:
+    return missing_bytes(header) > 0, header.is_lossy
+
+
+def _is_copy(a: Header, b: Header) -> bool:
+    """Tell whether two files hold the same instance: not by its UID alone, as some tools give all slices one UID."""
+    return bool(a.sop_instance) and _instance(a) == _instance(b)
+
+
+def _instance(h: Header) -> tuple[object, ...]:
+    place = h.position, h.rows, h.columns, h.frames
+    return h.sop_instance, h.series_uid, h.instance_number, h.temporal_position, *place
+
+
+def _fits(a: Header, b: Header) -> bool:
+    return _frame(a) == _frame(b) and _same_orientation(a, b) and _same_spacing(a, b)
+
+
+def _frame(h: Header) -> tuple[object, ...]:
+    return h.sop_class, h.modality, h.image_type, h.rows, h.columns, h.is_colour, h.frame_uid, h.position is None
+
+
+def _same_orientation(a: Header, b: Header) -> bool:
+    if a.orientation is None or b.orientation is None:
+        return a.orientation is b.orientation
+    return all(abs(x - y) <= _SAME_COSINE for x, y in zip(a.orientation, b.orientation, strict=True))
+
+
+def _same_spacing(a: Header, b: Header) -> bool:
+    if a.pixel_spacing is None or b.pixel_spacing is None:
+        return a.pixel_spacing is b.pixel_spacing
+    return all(math.isclose(x, y, rel_tol=_SAME_SPACING) for x, y in zip(a.pixel_spacing, b.pixel_spacing, strict=True))
+
+
+def _scattered(a: Header, b: Header) -> Finding:
+    """Say why the frames of one object make no volume: two of them lie on grids of different kinds."""
+    remedy = "Convert the object to single-frame DICOM, whose images are sorted into series of one orientation and size"
+    if not _same_orientation(a, b):
+        words = "the frames of one object have several orientations"
+        return finding("mixed-orientation", words, effect="refused", remedy=remedy)
+    if not _same_spacing(a, b):
+        words = "the frames of one object have several pixel spacings"
+        return finding("mixed-size", words, effect="refused", remedy=remedy)
+    return finding("no-geometry", "some frames of the object have a position, others have none", remedy=remedy)
+
+
+def _differences(groups: Sequence[Group]) -> list[Finding]:
+    """Say why one series makes several items."""
+    found = []
+    if len({(g.first.sop_class, g.first.image_type) for g in groups}) > 1:
+        found.append(finding("mixed-type", "the series holds several image types; each is an item of its own"))
+    if len({(g.first.rows, g.first.columns, g.first.pixel_spacing) for g in groups}) > 1:
+        found.append(finding("mixed-size", "the series holds several image sizes; each is an item of its own"))
+    if any(not _same_orientation(groups[0].first, g.first) for g in groups[1:]):
+        found.append(finding("mixed-orientation", "the series holds several orientations; each is an item of its own"))
+    return found
+
+
+def _by_acquisition(g: Group) -> list[Group]:
+    """Split a group by AcquisitionNumber where the acquisitions lie at other positions and overlap.
+
+    The same positions repeated are a 4-D series, and acquisitions end to end are one volume, whatever the numbers say.
+    """
+    if g.first.orientation is None or g.first.position is None:
+        return [g]
+    whole = _stacked(g.headers)
+    acquisitions: dict[int | None, list[Header]] = defaultdict(list)
+    for header in g.headers:
+        acquisitions[header.acquisition].append(header)
+    if len({(h.path, h.acquisition) for h in g.headers}) > len(g.files):
+        return [g]  # a file that holds several stays whole
+    if whole.is_regular or len(acquisitions) < 2 or not _overlap(list(acquisitions.values())):
+        return [g]
+    if not all(_stacked(members).is_regular for members in acquisitions.values()):
+        return [g]
+    words = f"{len(acquisitions)} acquisitions at different positions in one series; each is an item of its own"
+    note = finding("several-acquisitions", words)
+    return [Group(members, [], [*g.findings, note]) for members in acquisitions.values()]
+
+
+def _stacked(headers: Sequence[Header]) -> Stack:
+    first = headers[0]
+    return stack([h.position or () for h in headers], first.orientation or ())
+
+
+def _overlap(acquisitions: Sequence[Sequence[Header]]) -> bool:
+    """Tell whether any two acquisitions share a stretch of the slice axis."""
+    normal = slice_normal(acquisitions[0][0].orientation or ())
+    ranges = []
+    for members in acquisitions:
+        along = [float(normal @ list(h.position or ())) for h in members]
+        ranges.append((min(along), max(along)))
+    ranges.sort()
+    return any(later[0] <= earlier[1] for earlier, later in itertools.pairwise(ranges))

@@ -1,0 +1,1 @@
+"""From the bytes of pixel data to physical values."""
