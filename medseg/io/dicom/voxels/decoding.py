@@ -19,7 +19,7 @@ from medseg.errors import InputError
 from medseg.io.dicom.quiet import quiet
 from medseg.io.dicom.voxels.frames import decode_frame, encoded_frames, read_frame
 from medseg.io.dicom.voxels.pixels import Pixels, open_pixels, refusal
-from medseg.io.dicom.voxels.values import ValueMap, physical, value_map
+from medseg.io.dicom.voxels.values import ValueMap, physical, settled, value_map
 from medseg.progress import Progress, Step, ignore
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ def decode(slices: Sequence[Slice], *, modality: str = "", progress: Progress = 
             for _ in placed:
                 done += 1
                 progress(Step("read", done, len(slices)))
-    maps = {z: value for file in files for z, value in file.maps.items()}
-    return physical(stored, [maps[z] for z in range(len(slices))], modality=modality)
+    return physical(stored, _maps(files), modality=modality)
 
 
 def planes(slices: Sequence[Slice], *, modality: str = "") -> Iterator[tuple[int, NDArray[Any]]]:
@@ -93,7 +92,7 @@ def planes(slices: Sequence[Slice], *, modality: str = "") -> Iterator[tuple[int
         files = _opened(slices)
         shape = _common_shape(files)
         dtype = np.result_type(*(file.pixels.dtype for file in files))
-        maps = {z: value for file in files for z, value in file.maps.items()}
+        maps = settled(_maps(files))  # what a series decides as a whole is decided before its first slice is shown
         for placed in _running(_jobs(files, lambda _: np.empty(shape, dtype))):
             for z, plane in placed:
                 yield z, physical(plane[None], [maps[z]], modality=modality)[0]
@@ -169,6 +168,12 @@ def _open(path: Path, places: dict[int, list[tuple[int, int | None]]]) -> _File:
         value = value_map(dataset, frame)
         maps.update({z: value for z, _ in targets})
     return _File(pixels, places, maps)
+
+
+def _maps(files: Sequence[_File]) -> list[ValueMap]:
+    """Return what the values of each slice mean, along z."""
+    maps = {z: value for file in files for z, value in file.maps.items()}
+    return [maps[z] for z in range(len(maps))]
 
 
 def _common_shape(files: Sequence[_File]) -> tuple[int, int]:
