@@ -80,7 +80,8 @@ def overlay_png(
     volume : Volume
         The scan; of several channels the first is drawn, red, green and blue together as a colour picture.
     segmentation : Segmentation
-        The mask; it is drawn where it lies in the patient, whatever its grid.
+        The mask; it is drawn where it lies in the patient, whatever its grid. Tilted scans are drawn right-angled, so
+        that the body does not lean.
     window : tuple of float, optional
         Values that become black and white. By default a CT window that suits what the mask covers (soft tissue, lung or
         bone), and for other images their 0.5th and 99.5th percentile.
@@ -113,8 +114,8 @@ def overlay_png(
     """
     if panel_px < 16:
         raise InputError(f"a picture of {panel_px} pixels was asked for", expected="16 or more")
-    upright = volume.geometry.reoriented("SPL")
-    image = resample(volume, onto=upright).array
+    upright = (volume.geometry.without_shear() if volume.geometry.is_sheared else volume.geometry).reoriented("SPL")
+    image = resample(volume, onto=upright, fill=float(volume.array.min()) if volume.geometry.is_sheared else None).array
     mask = resample(segmentation, onto=upright).array
     colours = all(name in _COLOUR_CHANNELS for name in volume.channels) and len(image) == len(_COLOUR_CHANNELS)
     image = image if colours else image[:1]

@@ -91,6 +91,22 @@ def test_the_patient_is_upright_whatever_the_storage(codes: str) -> None:
     assert sagittal == pytest.approx((1 - 17 / 20, 67.5 / 80), abs=0.02)
 
 
+def test_a_body_scanned_with_a_tilted_gantry_does_not_lean() -> None:
+    """A column that climbs straight up in the patient is drawn straight up."""
+    affine = grid().affine.copy()
+    affine[1, 0] = affine[2, 0] * np.tan(np.deg2rad(20))
+    tilted = Geometry(SHAPE, affine)
+    index = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), axis=-1)
+    y_mm = tilted.to_lps(index)[..., 1]
+    middle = float(y_mm.mean())
+    column = np.where(np.abs(y_mm - middle) < 6, 1, 0).astype(np.uint8)
+    mask = Segmentation(column, tilted, marked((0, 0, 0), (1, 1, 1)).labels)
+    sagittal = redness(panels(pixels(overlay_png(scan(column[None] * np.int16(100), tilted), mask)))[2])
+    centres = [float(np.flatnonzero(row).mean()) for row in sagittal if row.any()]
+    assert len(centres) > sagittal.shape[0] * 0.9
+    assert np.ptp(centres) < 0.05 * sagittal.shape[1]
+
+
 def test_letters_stand_beside_the_panels_and_can_be_left_out() -> None:
     mask = marked((5, 20, 20), (15, 60, 40))
     with_letters, without = (pixels(overlay_png(scan(), mask, letters=on)) for on in (True, False))
