@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from medseg.io.dicom.header.objects import Kind
 
 _PICTURES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp"})
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar", ".dcm.gz", ".ima.gz")
 _PAIRS = frozenset({".hdr", ".nhdr"})  # headers of formats in two files: images, but not ones that are read
 
 
@@ -32,6 +33,9 @@ def file_item(file: Path, root: Path) -> Item:
         What the item's path is relative to.
     """
     suffix = suffix_of(file)
+    if file.name.lower().endswith(_ARCHIVES):
+        words = "an archive: what is in it was not looked at"
+        return left_out(file, root, finding("not-dicom", words, remedy="Unpack it first, if it holds images"))
     if suffix not in READABLE_SUFFIXES and suffix not in _PAIRS:
         return left_out(file, root, finding("not-dicom", "not an image that medseg reads"))
     kind: Kind = "image" if suffix in _PICTURES else "volume"

@@ -272,3 +272,12 @@ def test_a_short_nifti_is_refused_from_its_length(tmp_path):
     Path(tmp_path / "x.nii").write_bytes(Path(tmp_path / "x.nii").read_bytes()[:-10])
     (item,) = inspect_folder(tmp_path).items
     assert item.status == "refused"
+
+
+@pytest.mark.parametrize("name", ["scan.zip", "SCAN.TAR.GZ", "slice.dcm.gz"])
+def test_archives_are_named_as_such(name, tmp_path):
+    (tmp_path / name).write_bytes(b"PK\x03\x04" + bytes(200))
+    (item,) = inspect_folder(tmp_path).items
+    assert (item.status, codes(item)) == ("ignored", ["not-dicom"])
+    assert "archive" in item.findings[0].message
+    assert "Unpack" in item.findings[0].remedy
