@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _SAME_PLACE_MM = 0.01  # positions closer than this are one
 _EVEN = 0.01  # of the spacing: how far a slice may lie off a place of an even grid and still be on it
 _WHOLE = 0.05  # how far a gap may be off a whole number of spacings to count as missing slices
+_NONE_MISSING = 1.5  # no gap so many times another: no slice is missing between two
 _MOST_GROWN = 8  # more slices made up for each real one, and there is next to no image between them
 _MAX_VOXELS = 2**31
 _HALF = 0.5
@@ -212,6 +213,8 @@ def _steps(gaps_mm: NDArray[np.float64], usual_mm: float) -> int:
     spacings = gaps_mm / usual_mm
     if np.abs(spacings - np.rint(spacings)).max() <= _WHOLE:
         return max(1, int(np.rint(spacings).sum()))
+    if gaps_mm.max() <= _NONE_MISSING * gaps_mm.min():
+        return len(gaps_mm)  # rounded positions, or a table that stutters: as many slices as there are
     return max(1, int(np.rint(spacings.sum())))
 
 

@@ -67,6 +67,12 @@ def test_uneven_slices_keep_their_own_places_between_those_of_the_grid():
     assert plan.stations[-1] == plan.geometry.shape[0] - 1
 
 
+def test_positions_rounded_too_far_give_as_many_slices_as_there_are():
+    plan = planned(np.round(np.arange(20) * 0.625, 1))
+    assert (plan.geometry.shape[0], len(plan.stations)) == (20, 20)
+    np.testing.assert_allclose(plan.geometry.spacing_mm[0], 11.9 / 19)
+
+
 @pytest.mark.parametrize("orientation", [AXIAL, OBLIQUE])
 @pytest.mark.parametrize("tilt", [0.0, 0.3])
 def test_every_slice_lies_where_the_plan_says_tilted_or_not(orientation, tilt):
