@@ -48,6 +48,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "mixed-size": Rule("note", "ok"),
         "mixed-type": Rule("note", "ok"),
         "several-acquisitions": Rule("note", "ok"),
+        "mixed-frame": Rule("warning", "ok"),
         "four-d": Rule("warning", "repairable", "Choose one volume with --volume N, counted from 0"),
         "empty-uid": Rule("warning", "ok"),
         # what kind of object it is

@@ -56,6 +56,8 @@ class PixelElement:
         For encapsulated data, whether every fragment is whole; else whether the declared length is there.
     fragments : int
         Of encapsulated data: how many there are, the table of offsets not counted.
+    start : int
+        Where the value begins in the file, or in what a deflated one inflates to.
     """
 
     keyword: str
@@ -63,6 +65,7 @@ class PixelElement:
     available: int
     complete: bool
     fragments: int = 0
+    start: int = 0
 
     @property
     def encapsulated(self) -> bool:
@@ -86,10 +89,10 @@ def measure(stream: BinaryIO, keyword: str, declared: int) -> PixelElement:
     size = stream.seek(0, 2)
     if declared != UNDEFINED:
         available = max(0, min(declared, size - start))
-        return PixelElement(keyword, declared, available, available == declared)
+        return PixelElement(keyword, declared, available, available == declared, start=start)
     stream.seek(start)
     available, count, whole = _fragments(stream, size)
-    return PixelElement(keyword, declared, available, whole, count)
+    return PixelElement(keyword, declared, available, whole, count, start)
 
 
 def says_deflated(stream: BinaryIO) -> bool:

@@ -94,7 +94,8 @@ class Frame:
     intercept: float | None
     frame_type: tuple[str, ...]
     temporal_position: int | None
-    delay_ms: float | None
+    trigger_ms: float | None
+    since_start_ms: float | None
     b_value: float | None
     echo_time: float | None
     acquisition: int | None
@@ -104,7 +105,8 @@ class Frame:
 def read_frames(parsed: Parsed, count: int) -> tuple[Frame, ...] | None:
     """Return what the functional groups say of each frame; ``None`` where there are none.
 
-    There may be fewer frames than `count`, where the file describes fewer; no more than `MOST_FRAMES` are read.
+    There may be fewer frames than `count`, where the file describes fewer, or one more, where it describes more; no
+    more than `MOST_FRAMES` are read.
 
     Raises
     ------
@@ -124,7 +126,7 @@ def read_frames(parsed: Parsed, count: int) -> tuple[Frame, ...] | None:
         return (_frame(common),) if count == 1 else ()
     found: list[Frame] = []
     for start, end in walker.items(per_frame):
-        if len(found) >= min(count, MOST_FRAMES):
+        if len(found) >= min(count + 1, MOST_FRAMES):
             break
         found.append(_frame({**common, **_said(walker, start, end)}))
     return tuple(found)
@@ -163,7 +165,7 @@ def _placed(header: Header, frame: Frame, number: int) -> Header:
         intercept=header.intercept if frame.intercept is None else frame.intercept,
         frame_type=frame.frame_type,
         temporal_position=frame.temporal_position or header.temporal_position,
-        delay_ms=frame.delay_ms or header.delay_ms,
+        delays_ms=(frame.trigger_ms or header.delays_ms[0], frame.since_start_ms or header.delays_ms[1]),
         b_value=header.b_value if frame.b_value is None else frame.b_value,
         echo_time=frame.echo_time or header.echo_time,
         acquisition=header.acquisition if frame.acquisition is None else frame.acquisition,
@@ -208,8 +210,8 @@ def _frame(said: Mapping[int, Values]) -> Frame:
         intercept=(_numbers(said, "RescaleIntercept") or (None,))[0],
         frame_type=(*_texts(said, "FrameType"), *_texts(said, "ComplexImageComponent")),
         temporal_position=as_whole(_number(said, "TemporalPositionIndex", "TemporalPositionIdentifier")),
-        delay_ms=_number(said, "NominalCardiacTriggerDelayTime", "TriggerTime")
-        or (None if offset_s is None else offset_s * _MS_PER_S),
+        trigger_ms=_number(said, "NominalCardiacTriggerDelayTime", "TriggerTime"),
+        since_start_ms=None if offset_s is None else offset_s * _MS_PER_S,
         b_value=_number(said, "DiffusionBValue"),
         echo_time=_number(said, "EffectiveEchoTime", "EchoTime"),
         acquisition=as_whole(_number(said, "FrameAcquisitionNumber", "AcquisitionNumber")),

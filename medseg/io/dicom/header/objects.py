@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydicom import uid
 
 from medseg.io.dicom.findings import Finding, finding
+from medseg.io.dicom.header.multiframe import frames_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +58,7 @@ _SECONDARY_CAPTURE = frozenset(
         uid.MultiFrameTrueColorSecondaryCaptureImageStorage,
     }
 )
+_PROJECTIONS = frozenset({"PROJECTION IMAGE", "MIP", "MINIP"})
 _LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"  # pydicom 3.0 has no name for it
 _OWN_KIND: Mapping[str, tuple[Kind, str]] = MappingProxyType(
     {
@@ -76,7 +78,7 @@ def kind_of(header: Header) -> tuple[Kind, tuple[Finding, ...]]:
         return kind, (finding("derived-object", f"{words}, not an image to segment"),)
     if not header.is_image:
         return _without_pixels(header)
-    if header.sop_class in _SECONDARY_CAPTURE and not header.has_geometry:
+    if header.sop_class in _SECONDARY_CAPTURE and not frames_of(header)[0].has_geometry:
         return "other", _capture(header)
     if header.sop_class in _FLAT or (header.sop_class not in _MULTI_FRAME and header.modality in _FLAT_MODALITIES):
         return "image", ()
@@ -123,6 +125,6 @@ def _capture(header: Header) -> tuple[Finding, ...]:
 def _by_image_type(header: Header) -> tuple[Finding, ...]:
     if "LOCALIZER" in header.image_type:
         return (finding("localizer", "a localizer (scout) image, made to plan the scan"),)
-    if "PROJECTION IMAGE" in header.image_type:
+    if not _PROJECTIONS.isdisjoint(header.image_type):
         return (finding("derived-object", "a projection computed from a scan, not a slice of it"),)
     return ()

@@ -55,6 +55,7 @@ _KEYWORDS = (
     "DiffusionBValue",
     "Manufacturer",
     "EchoTime",
+    "ConvolutionKernel",
     "Rows",
     "Columns",
     "NumberOfFrames",
@@ -87,7 +88,8 @@ class Header:
 
     UIDs that are empty in the data set are taken from the file meta information, where that has them (PS3.10
     section 7.1: class and instance only). The header of one frame of a multi-frame object, or of one tile of a mosaic,
-    has that one's place, size and order, and in `whole` the header of its file.
+    has that one's place, size and order, and in `whole` the header of its file. `delays_ms` are the time behind the R
+    wave and the time since the scan began.
     """
 
     path: Path
@@ -102,10 +104,11 @@ class Header:
     protocol: str
     body_part: str
     image_type: tuple[str, ...]
+    kernel: tuple[str, ...]
     instance_number: int
     acquisition: int | None
     temporal_position: int
-    delay_ms: float
+    delays_ms: Pair
     b_value: float
     echo_time: float
     rows: int
@@ -267,10 +270,11 @@ def _header(path: Path, parsed: Parsed, stream: BinaryIO) -> Header | None:
         protocol=text(dataset, "ProtocolName"),
         body_part=text(dataset, "BodyPartExamined").upper(),
         image_type=image_type,
+        kernel=texts(dataset, "ConvolutionKernel"),
         instance_number=whole(dataset, "InstanceNumber") or 0,
         acquisition=whole(dataset, "AcquisitionNumber"),
         temporal_position=whole(dataset, "TemporalPositionIdentifier") or 0,
-        delay_ms=_delay(dataset),
+        delays_ms=(_finite(number(dataset, "TriggerTime")), _finite(number(dataset, "FrameReferenceTime"))),
         b_value=b_value(dataset) or 0.0,
         echo_time=_finite(number(dataset, "EchoTime")),
         rows=whole(dataset, "Rows") or 0,
@@ -296,11 +300,6 @@ def _header(path: Path, parsed: Parsed, stream: BinaryIO) -> Header | None:
         elements=parsed.walker.walked,
         mosaic=read_mosaic(parse(stream, MOSAIC_TAGS, longest=_LONGEST_MOSAIC)) if "MOSAIC" in image_type else None,
     )
-
-
-def _delay(dataset: Dataset) -> float:
-    """Return the time of a slice within its scan: behind the R wave, or since the start of a dynamic PET scan."""
-    return _finite(number(dataset, "TriggerTime")) or _finite(number(dataset, "FrameReferenceTime"))
 
 
 def _finite(found: float | None) -> float:

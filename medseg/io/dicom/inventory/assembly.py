@@ -99,6 +99,8 @@ def _undescribed(first: Header) -> str:
             f"a multi-frame object of {first.frames} frames without functional groups "
             "(Shared and Per-Frame Functional Groups Sequence): where its frames lie is not known"
         )
+    if len(first.groups) > first.frames:
+        return f"the number of frames is {first.frames}, but the functional groups describe more of them"
     return f"a multi-frame object of {first.frames} frames whose functional groups describe {len(first.groups)}"
 
 
@@ -149,7 +151,7 @@ def _item(
             first.body_part,
             protocol=first.protocol,
             study_uid=first.study_uid,
-            frame_uid=first.frame_uid,
+            frame_uid=_frame_uid(group.headers),
         ),
     )
 
@@ -177,9 +179,15 @@ def _geometry(headers: Sequence[Header], stacked: Stack) -> Geometry | None:
     affine[:3, 2] = np.array(first.orientation[:3]) * first.pixel_spacing[1]
     affine[:3, 3] = headers[stacked.places[0][0]].position or ()
     try:
-        return Geometry((len(stacked.places), first.rows, first.columns), affine, first.frame_uid or None)
+        return Geometry((len(stacked.places), first.rows, first.columns), affine, _frame_uid(headers) or None)
     except GeometryError:
         return None  # slices stacked within their own plane
+
+
+def _frame_uid(headers: Sequence[Header]) -> str:
+    """Return the one frame of reference that the slices name; empty where they name none, or several."""
+    named = {h.frame_uid for h in headers if h.frame_uid}
+    return named.pop() if len(named) == 1 else ""
 
 
 def _stack_findings(first: Header, stacked: Stack, geometry: Geometry | None) -> list[Finding]:
@@ -234,7 +242,17 @@ def _pixel_findings(group: Group) -> list[Finding]:
         found.append(finding("modality-lut", "stored values become physical ones by a table"))
     if any(h.slope == 0 or not _finite(h.slope) or not _finite(h.intercept) for h in group.headers):
         found.append(finding("bad-rescale", "RescaleSlope or RescaleIntercept is zero or not a number"))
+    unscaled = [h for h in group.headers if h.slope is None and h.intercept is None]
+    if unscaled and any(not _is_identity(h) for h in group.headers):
+        words = (
+            f"{len(unscaled)} of {len(group.headers)} slices lack the RescaleSlope and RescaleIntercept of the others"
+        )
+        found.append(finding("bad-rescale", f"{words}, {unscaled[0].path.name} first"))
     return found
+
+
+def _is_identity(h: Header) -> bool:
+    return h.slope in (None, 1.0) and h.intercept in (None, 0.0)
 
 
 def _value_findings(first: Header, found: Sequence[Finding]) -> list[Finding]:
@@ -281,7 +299,7 @@ def _irregular(item: Item, headers: Sequence[Header], stacked: Stack) -> Item:
             pixel_spacing=first.pixel_spacing,
             size=(first.rows, first.columns),
             usual_mm=stacked.spacing_mm,
-            frame_uid=first.frame_uid,
+            frame_uid=_frame_uid(headers),
         )
     found = item.findings if irregular is not None else tuple(map(_beyond_repair, item.findings))
     return replace(

@@ -7,17 +7,16 @@ stays in one group all the same, as a file belongs to one item.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from medseg.io.dicom.findings import Finding, finding
-from medseg.io.dicom.header.lengths import missing_bytes
 from medseg.io.dicom.header.mosaic import tiles_of
 from medseg.io.dicom.header.multiframe import frames_of
-from medseg.io.dicom.inventory.positions import Stack, slice_normal, stack
+from medseg.io.dicom.inventory.copies import without_copies
+from medseg.io.dicom.inventory.scans import scans_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -67,8 +66,8 @@ def group(headers: Iterable[Header]) -> list[Group]:
     """
     series: dict[tuple[str, ...], list[Header]] = defaultdict(list)
     for header in headers:
-        key = (header.series_uid,) if header.series_uid else ("", str(header.path.parent), header.modality)
-        series[key].append(header)
+        place = () if header.series_uid else (str(header.path.parent), header.modality)
+        series[header.series_uid, header.study_uid, *place].append(header)
     return [g for key, members in series.items() for g in _volumes_of(members, has_uid=bool(key[0]))]
 
 
@@ -80,10 +79,10 @@ def singles(headers: Iterable[Header]) -> list[Group]:
     headers : iterable of Header
         Images in a stable order.
     """
-    kept, copies = _without_copies(list(headers))
+    kept, copies = without_copies(list(headers))
     groups = []
     for header in kept:
-        g = Group([header], [copy for copy in copies if _is_copy(copy, header)])
+        g = Group([header], [copy for copy, twin in copies if twin is header])
         g.findings.extend(_copied(g))
         groups.append(g)
     return groups
@@ -91,7 +90,7 @@ def singles(headers: Iterable[Header]) -> list[Group]:
 
 def _volumes_of(members: list[Header], *, has_uid: bool) -> list[Group]:
     """Split one series into the volumes it may hold."""
-    kept, copies = _without_copies(members)
+    kept, copies = without_copies(members)
     groups: list[Group] = []
     scattered: list[Group] = []
     for header in kept:
@@ -106,11 +105,12 @@ def _volumes_of(members: list[Header], *, has_uid: bool) -> list[Group]:
         else:
             home.headers.extend(slices)
     notes = _differences(groups)
-    groups = [*(part for g in groups for part in _by_acquisition(g)), *scattered]
+    scans = [scan for g in groups for scan in scans_of(g.headers)]
+    groups = [*(Group(scan.headers, findings=scan.findings) for scan in scans), *scattered]
     for g in groups:
         g.findings.extend(notes)
-        own = {_instance(header) for header in g.files}
-        g.copies.extend(copy for copy in copies if _instance(copy) in own)
+        own = {header.path for header in g.headers}
+        g.copies.extend(copy for copy, twin in copies if twin.path in own)
         g.findings.extend(_identity(g, has_uid=has_uid))
     return groups
 
@@ -131,44 +131,12 @@ def _copied(g: Group) -> list[Finding]:
     return [finding("duplicate-instance", words)]
 
 
-def _without_copies(members: Sequence[Header]) -> tuple[list[Header], list[Header]]:
-    """Return one file per instance, and the other files: a whole one is kept first, then a lossless one."""
-    kept: list[Header] = []
-    copies: list[Header] = []
-    by_instance: dict[str, list[int]] = defaultdict(list)
-    for header in members:
-        twins = [i for i in by_instance[header.sop_instance] if _is_copy(kept[i], header)]
-        if not twins:
-            by_instance[header.sop_instance].append(len(kept))
-            kept.append(header)
-        elif _flaws(header) < _flaws(kept[twins[0]]):
-            copies.append(kept[twins[0]])
-            kept[twins[0]] = header
-        else:
-            copies.append(header)
-    return kept, copies
-
-
-def _flaws(header: Header) -> tuple[bool, bool]:
-    return missing_bytes(header) > 0, header.is_lossy
-
-
-def _is_copy(a: Header, b: Header) -> bool:
-    """Tell whether two files hold the same instance: not by its UID alone, as some tools give all slices one UID."""
-    return bool(a.sop_instance) and _instance(a) == _instance(b)
-
-
-def _instance(h: Header) -> tuple[object, ...]:
-    place = h.position, h.rows, h.columns, h.frames
-    return h.sop_instance, h.series_uid, h.instance_number, h.temporal_position, *place
-
-
 def _fits(a: Header, b: Header) -> bool:
     return _frame(a) == _frame(b) and _same_orientation(a, b) and _same_spacing(a, b)
 
 
 def _frame(h: Header) -> tuple[object, ...]:
-    return h.sop_class, h.modality, h.image_type, h.rows, h.columns, h.is_colour, h.frame_uid, h.position is None
+    return h.sop_class, h.modality, h.image_type, h.kernel, h.rows, h.columns, h.is_colour, h.position is None
 
 
 def _same_orientation(a: Header, b: Header) -> bool:
@@ -198,48 +166,19 @@ def _scattered(a: Header, b: Header) -> Finding:
 def _differences(groups: Sequence[Group]) -> list[Finding]:
     """Say why one series makes several items."""
     found = []
-    if len({(g.first.sop_class, g.first.image_type) for g in groups}) > 1:
+    types = {(g.first.sop_class, g.first.image_type) for g in groups}
+    if len(types) > 1:
         found.append(finding("mixed-type", "the series holds several image types; each is an item of its own"))
+    if len({(g.first.sop_class, g.first.image_type, g.first.kernel) for g in groups}) > len(types):
+        words = "the series holds several reconstructions (ConvolutionKernel); each is an item of its own"
+        found.append(finding("mixed-type", words))
     if len({(g.first.rows, g.first.columns, g.first.pixel_spacing) for g in groups}) > 1:
         found.append(finding("mixed-size", "the series holds several image sizes; each is an item of its own"))
-    if any(not _same_orientation(groups[0].first, g.first) for g in groups[1:]):
+    unplaced = sum(len(g.headers) for g in groups if not g.first.has_geometry)
+    if 0 < unplaced < sum(len(g.headers) for g in groups):
+        words = f"{unplaced} of the series' images do not say where they lie; they are an item of their own"
+        found.append(finding("no-geometry", words, effect="ok", remedy=""))
+    placed = [g.first for g in groups if g.first.orientation is not None]
+    if any(not _same_orientation(placed[0], first) for first in placed[1:]):
         found.append(finding("mixed-orientation", "the series holds several orientations; each is an item of its own"))
     return found
-
-
-def _by_acquisition(g: Group) -> list[Group]:
-    """Split a group by AcquisitionNumber where the acquisitions lie at other positions and overlap.
-
-    The same positions repeated are a 4-D series, and acquisitions end to end are one volume, whatever the numbers say.
-    """
-    if g.first.orientation is None or g.first.position is None:
-        return [g]
-    whole = _stacked(g.headers)
-    acquisitions: dict[int | None, list[Header]] = defaultdict(list)
-    for header in g.headers:
-        acquisitions[header.acquisition].append(header)
-    if len({(h.path, h.acquisition) for h in g.headers}) > len(g.files):
-        return [g]  # a file that holds several stays whole
-    if whole.is_regular or len(acquisitions) < 2 or not _overlap(list(acquisitions.values())):
-        return [g]
-    if not all(_stacked(members).is_regular for members in acquisitions.values()):
-        return [g]
-    words = f"{len(acquisitions)} acquisitions at different positions in one series; each is an item of its own"
-    note = finding("several-acquisitions", words)
-    return [Group(members, [], [*g.findings, note]) for members in acquisitions.values()]
-
-
-def _stacked(headers: Sequence[Header]) -> Stack:
-    first = headers[0]
-    return stack([h.position or () for h in headers], first.orientation or ())
-
-
-def _overlap(acquisitions: Sequence[Sequence[Header]]) -> bool:
-    """Tell whether any two acquisitions share a stretch of the slice axis."""
-    normal = slice_normal(acquisitions[0][0].orientation or ())
-    ranges = []
-    for members in acquisitions:
-        along = [float(normal @ list(h.position or ())) for h in members]
-        ranges.append((min(along), max(along)))
-    ranges.sort()
-    return any(later[0] <= earlier[1] for earlier, later in itertools.pairwise(ranges))

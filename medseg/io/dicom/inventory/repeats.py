@@ -7,6 +7,7 @@ dimension index, instance number, file name, frame.
 
 from __future__ import annotations
 
+import itertools
 import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -58,6 +59,12 @@ def repeat_findings(found: Sequence[Finding], volumes: Volumes) -> list[Finding]
     """
     if len(volumes) < 2:
         return list(found)
+    if len(volumes[0]) > 1 and any(_cannot_be_told(place) for place in zip(*volumes, strict=True)):
+        words = f"every position occurs {len(volumes)} times, and nothing tells which slice belongs to which volume"
+        return [
+            *(f for f in found if f.code != "four-d"),
+            finding("duplicate-position", words, remedy="Put each volume into a folder of its own"),
+        ]
     for name, of in _MARKS:
         if any(not _same(of(volume[0]), of(h)) for volume in volumes for h in volume):
             words = f"every position occurs {len(volumes)} times, but not with the same {name}"
@@ -67,8 +74,22 @@ def repeat_findings(found: Sequence[Finding], volumes: Volumes) -> list[Finding]
 
 
 def _order(h: Header) -> tuple[object, ...]:
-    when = h.temporal_position, h.b_value, h.echo_time, h.delay_ms, h.acquisition or 0
-    return *_imaged(h), *when, h.dimension_index, h.instance_number, str(h.path), h.frame
+    return *_told(h), str(h.path), h.frame
+
+
+def _told(h: Header) -> tuple[object, ...]:
+    """Return what orders images by what their headers say."""
+    when = h.temporal_position, h.b_value, h.echo_time, h.delays_ms, h.acquisition or 0
+    return *_imaged(h), *when, h.dimension_index, h.instance_number
+
+
+def _cannot_be_told(place: Sequence[Header]) -> bool:
+    """Tell whether two slices at one place differ in nothing but the names of their files in one folder.
+
+    Folders part volumes, and so do files that hold many slices.
+    """
+    marks = [(_told(h), h.path.parent if h.whole is None else h.path, h.frame) for h in place]
+    return any(a == b for a, b in itertools.pairwise(marks))
 
 
 def _imaged(h: Header) -> tuple[object, ...]:
@@ -100,6 +121,8 @@ def _differences(volumes: Volumes) -> str:
     if len(times) > 1:
         said.append(f"{len(times)} time points")
     for name, numbers in (
+        ("times after the R wave in ms", [v[0].delays_ms[0] for v in volumes]),
+        ("times in ms", [v[0].delays_ms[1] for v in volumes]),
         ("b-values", [v[0].b_value for v in volumes]),
         ("echo times in ms", [v[0].echo_time for v in volumes]),
     ):

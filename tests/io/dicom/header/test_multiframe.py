@@ -316,3 +316,36 @@ def test_damaged_groups_are_no_crash(tmp_path):
     inventory = inspect_folder(tmp_path)
     assert inventory.files == 120
     assert all(f.message for item in inventory.items for f in item.findings)
+
+
+@pytest.mark.parametrize("count", [None, 2])
+def test_frames_beyond_their_number_are_not_dropped_in_silence(count, tmp_path):
+    per_frame = [groups(position=(0, 0, z)) for z in range(3)]
+    shared = groups(orientation=AXIAL, spacing=(1, 1))
+    write_object(tmp_path / "it", [plane(z) for z in range(3)], per_frame, shared, NumberOfFrames=count)
+    item = the_item(tmp_path)
+    assert (item.status, codes(item)) == ("refused", ["no-geometry"])
+    assert "describe more of them" in item.reason
+
+
+def test_a_secondary_capture_whose_frames_have_a_place_is_a_volume(tmp_path):
+    per_frame = [groups(position=(0, 0, z)) for z in range(3)]
+    shared = groups(orientation=AXIAL, spacing=(1, 1))
+    sop_class = pydicom.uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+    write_object(tmp_path / "it", [plane(z) for z in range(3)], per_frame, shared, SOPClassUID=sop_class)
+    assert (the_item(tmp_path).status, the_item(tmp_path).shape) == ("ok", (3, 4, 6))
+
+
+def test_heart_phases_stand_in_order_from_the_r_wave_on(tmp_path):
+    per_frame = []
+    for phase in (50.0, 0.0):
+        for z in range(2):
+            frame = groups(position=(0, 0, z))
+            frame.CardiacSynchronizationSequence = one(NominalCardiacTriggerDelayTime=phase)
+            frame.TemporalPositionSequence = one(TemporalPositionTimeOffset=5.0)
+            per_frame.append(frame)
+    shared = groups(orientation=AXIAL, spacing=(1, 1))
+    write_object(tmp_path / "it", [plane(n) for n in range(4)], per_frame, shared)
+    item = the_item(tmp_path)
+    assert "times after the R wave in ms 0, 50" in item.reason
+    np.testing.assert_array_equal(read_series(item, volume=0).array[0], [plane(2), plane(3)])

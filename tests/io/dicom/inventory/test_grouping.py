@@ -209,3 +209,76 @@ def test_a_compressed_object_with_fewer_frames_than_it_says_is_truncated(tmp_pat
     d.save_as(tmp_path / "it")
     (item,) = inspect_folder(tmp_path).items
     assert (item.status, "truncated" in codes(item)) == ("refused", True)
+
+
+def test_two_heart_phases_begin_at_the_r_wave(tmp_path, write_volumes):
+    images = write_volumes([public(TriggerTime=t, FrameReferenceTime="500") for t in ("0", "100")])
+    (item,) = inspect_folder(tmp_path).items
+    for n, image in enumerate(images):
+        np.testing.assert_array_equal(read_series(item, volume=n).array, image.array)
+    assert "times after the R wave in ms 0, 100" in item.reason
+
+
+def test_reconstructions_with_two_kernels_are_no_one_volume(tmp_path, write_volumes):
+    images = write_volumes([public(ConvolutionKernel=kernel, InstanceNumber=n) for n, kernel in enumerate("ab")])
+    for path in tmp_path.iterdir():
+        if path.is_file() and (d := pydicom.dcmread(path)).ConvolutionKernel == "b":
+            d.ImagePositionPatient[2] = float(d.ImagePositionPatient[2]) + 1.5  # half a slice: one even row
+            d.save_as(path)
+    items = inspect_folder(tmp_path).items
+    assert [(item.status, item.shape, codes(item)) for item in items] == [("ok", (3, 4, 5), ["mixed-type"])] * 2
+    found = sorted(int(read_series(item).array[0, 0, 0, 0]) for item in items)
+    assert found == sorted(int(image.array[0, 0, 0, 0]) for image in images)
+
+
+def test_one_series_uid_in_two_studies_is_two_series(tmp_path, write_volumes):
+    images = write_volumes([public(StudyInstanceUID=uid) for uid in ("1.2.8", "1.2.9")])
+    items = inspect_folder(tmp_path).items
+    assert [(item.status, item.shape) for item in items] == [("ok", (3, 4, 5))] * 2
+    for item in items:
+        array = read_series(item).array
+        assert any(np.array_equal(array, image.array) for image in images)
+
+
+def test_volumes_that_nothing_tells_apart_are_refused_but_not_those_in_folders(tmp_path, write_volumes):
+    images = write_volumes([public(SeriesNumber=n) for n in (1, 2)])
+    (item,) = inspect_folder(tmp_path).items
+    assert (item.status, codes(item)) == ("refused", ["duplicate-position"])
+    assert "folder of its own" in item.findings[0].remedy
+    for path in [p for p in tmp_path.iterdir() if p.is_file()]:
+        folder = tmp_path / str(pydicom.dcmread(path).SeriesNumber)
+        folder.mkdir(exist_ok=True)
+        path.rename(folder / path.name)
+    (item,) = inspect_folder(tmp_path).items
+    assert (item.status, item.volumes, codes(item)) == ("repairable", 2, ["four-d"])
+    for n, image in enumerate(images):
+        np.testing.assert_array_equal(read_series(item, volume=n).array, image.array)
+
+
+def test_slices_without_the_rescale_of_the_others_are_refused(tmp_path, write_volumes):
+    write_volumes([public(RescaleSlope=1, RescaleIntercept=-1024)])
+    path = next(p for p in tmp_path.iterdir() if p.is_file())
+    d = pydicom.dcmread(path)
+    d.RescaleSlope = d.RescaleIntercept = None
+    d.save_as(path)
+    (item,) = inspect_folder(tmp_path).items
+    assert (item.status, codes(item)) == ("refused", ["bad-rescale"])
+    assert f"1 of 3 slices lack the RescaleSlope and RescaleIntercept of the others, {path.name} first" in item.reason
+
+
+def test_images_beside_a_series_that_say_no_place_are_told_of(tmp_path, write_volumes):
+    write_volumes([public(AcquisitionNumber=1)])
+    path = next(p for p in tmp_path.iterdir() if p.is_file())
+    d = pydicom.dcmread(path)
+    del d.ImageOrientationPatient
+    d.save_as(path)
+    whole, lone = sorted(inspect_folder(tmp_path).items, key=lambda item: -len(item.paths))
+    assert "mixed-orientation" not in codes(whole)
+    assert "1 of the series' images do not say where they lie" in " ".join(f.message for f in whole.findings)
+    assert lone.status == "refused"
+
+
+def test_thin_projections_are_no_slices(tmp_path, write_volumes):
+    write_volumes([public(ImageType=["DERIVED", "SECONDARY", "MIP"])])
+    (item,) = inspect_folder(tmp_path).items
+    assert (item.status, codes(item)) == ("ignored", ["derived-object"])
