@@ -1,7 +1,7 @@
 """Data sets on disk: the layouts of the field become a `Dataset`, and a lint says what is wrong with one.
 
-`open_dataset` reads names only; `with_labels` looks into the masks where the layout names no label; `read_case` gives
-one image with its mask; `check_dataset` looks at every voxel.
+`open_dataset` reads names only; `with_patients` looks into headers for cases of one study; `with_labels` looks into the
+masks where the layout names no label; `read_case` gives one image with its mask; `check_dataset` looks at every voxel.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from medseg.datasets.label_file import read_label_file
 from medseg.datasets.labelling import with_labels
 from medseg.datasets.layouts import open_dataset
 from medseg.datasets.lint import check_dataset
+from medseg.datasets.patients import with_patients
 from medseg.datasets.reading import combined_sha256, content_sha256, dataset_sha256, read_case, read_images
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "read_images",
     "read_label_file",
     "with_labels",
+    "with_patients",
 ]

@@ -33,6 +33,12 @@ CODES: dict[str, Severity] = {
     "fractional": "error",
     "other-frame": "error",
     "missing-roi": "warning",
+    "empty-roi": "warning",
+    "sparse-contours": "warning",
+    "off-slice": "warning",
+    "other-series": "warning",
+    "split-patient": "warning",
+    "mixed-modality": "warning",
     "empty-mask": "warning",
     "constant-image": "warning",
     "label-never-used": "warning",
@@ -46,7 +52,10 @@ CODES: dict[str, Severity] = {
     "mixed-orientation": "note",
     "float-mask": "note",
     "unmapped-roi": "note",
+    "not-closed": "note",
+    "one-patient": "note",
     "foreign-file": "note",
+    "unread-column": "note",
 }
 
 

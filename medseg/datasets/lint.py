@@ -14,9 +14,11 @@ from medseg.datasets.findings import DatasetFinding, DatasetReport, finding
 from medseg.datasets.labelling import rules_by_names
 from medseg.datasets.layouts import list_dataset
 from medseg.datasets.listing import relative
-from medseg.datasets.reading import file_sha256, same_place
+from medseg.datasets.patients import origin_of_case, patient_findings
+from medseg.datasets.reading import file_sha256, read_image, same_place
+from medseg.datasets.structures import examine_structures
 from medseg.errors import InputError, MedsegError
-from medseg.io import describe, is_dicom, read_segmentation, read_volume, structure_names
+from medseg.io import describe, is_dicom, read_segmentation, read_volume
 from medseg.progress import ignore
 from medseg.volume import values_in
 
@@ -26,14 +28,13 @@ if TYPE_CHECKING:
     from medseg.case import Case
     from medseg.datasets.listing import Listing
     from medseg.geometry import Geometry
+    from medseg.io.dicom import Origin
     from medseg.labels import LabelSet
     from medseg.progress import Progress
-    from medseg.rois import Assignment
     from medseg.volume import Segmentation, Volume
 
 OUTLIER = 3.0  # times the median, or its third: a header in other units, a mask of another task
 _ORDER = ("error", "warning", "note")
-_OF_STRUCTURES = frozenset({"overlap", "ambiguous-roi", "no-mapped-roi", "other-frame", "fractional"})
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class _Facts:
     values: tuple[int, ...] = ()
     structures: tuple[str, ...] = ()
     hashes: tuple[str, ...] = ()
+    origin: Origin | None = None
     file: str = ""
 
 
@@ -75,7 +77,7 @@ def check_dataset(path: str | Path, *, progress: Progress = ignore) -> DatasetRe
 
 # -- one case ---------------------------------------------------------------------------------------------------------
 def _examine(case: Case, listing: Listing) -> _Facts:
-    facts = _Facts(case, file=relative(case.images[0], listing.root))
+    facts = _Facts(case, file=relative(case.images[0], listing.root), origin=origin_of_case(case))
     images = [image for path in case.images if (image := _image(path, facts, listing.root)) is not None]
     if len(images) == len(case.images):
         facts.geometry = images[0].geometry
@@ -90,7 +92,7 @@ def _examine(case: Case, listing: Listing) -> _Facts:
 def _image(path: Path, facts: _Facts, root: Path) -> Volume | None:
     file = relative(path, root)
     try:
-        image = read_volume(path)
+        image = read_image(path)
     except MedsegError as error:
         facts.findings.append(_unreadable(error, file, case=facts.case.id))
         return None
@@ -144,7 +146,10 @@ def _examine_mask(path: Path, facts: _Facts, listing: Listing) -> None:
 def _mask(path: Path, facts: _Facts, listing: Listing) -> Segmentation | None:
     file = relative(path, listing.root)
     if is_dicom(path):
-        return _structures(path, facts, listing)
+        found = examine_structures(facts.case, path, listing.root, onto=facts.geometry, rules=listing.rules)
+        facts.structures = found.names
+        facts.findings += found.findings
+        return found.mask
     try:
         mask = read_segmentation(path)
         if describe(path).dtype.startswith("float"):
@@ -162,40 +167,6 @@ def _mask(path: Path, facts: _Facts, listing: Listing) -> Segmentation | None:
     remedy = fault.remedy or "Save the mask with one whole number per voxel, the id of its label"
     facts.findings.append(finding("mask-values", message, remedy, case=facts.case.id, file=file))
     return None
-
-
-def _structures(path: Path, facts: _Facts, listing: Listing) -> Segmentation | None:
-    """Return the mask a SEG or RTSTRUCT is on its image, and say which of its structures are for nothing."""
-    file, case = relative(path, listing.root), facts.case.id
-    try:
-        names = structure_names(path) or ()
-        facts.structures = names
-        rules = listing.rules or rules_by_names(names)
-        facts.findings += _unassigned(rules.assign(names), file, case=case)
-        if facts.geometry is None:  # the image is at fault, which is said already
-            return None
-        return read_segmentation(path, onto=facts.geometry, rules=rules)
-    except MedsegError as error:
-        code = error.code if error.code in _OF_STRUCTURES else "unreadable"
-        remedy = error.remedy or "Correct the reference, or take the case out"
-        message = f"{file} cannot be used: {error.found}"
-        facts.findings.append(finding(code, message, remedy, case=case, file=file))
-        return None
-
-
-def _unassigned(assigned: Assignment, file: str, *, case: str) -> list[DatasetFinding]:
-    unmapped = "Map it to a label in labels.yaml, or to 0 to leave it out knowingly"
-    missing = "Right if the structure is absent in this case; else add the name it has here to labels.yaml"
-    return [
-        *(
-            finding("unmapped-roi", f"the structure {name!r} of {file} is for no label", unmapped, case=case, file=file)
-            for name in dict.fromkeys(assigned.unmapped)
-        ),
-        *(
-            finding("missing-roi", f"{file} holds no structure for {name!r}", missing, case=case, file=file)
-            for name in assigned.missing
-        ),
-    ]
 
 
 def _unreadable(error: MedsegError, file: str, *, case: str) -> DatasetFinding:
@@ -226,6 +197,8 @@ def _compared(facts: Sequence[_Facts], listing: Listing) -> list[DatasetFinding]
         if any(name.startswith("image") for fact in placed for name in fact.channels):
             remedy = "Name them in the recipe: 'channels: [CT]'"
             findings.append(finding("unnamed-channels", "the data set does not say what its images are", remedy))
+    findings += _modalities(placed, listing)
+    findings += patient_findings([fact.case for fact in facts], [fact.origin for fact in facts])
     findings += _outliers(placed, "spacing-outlier")
     findings += _outliers(placed, "size-outlier")
     findings += _labels(facts, listing.labels)
@@ -254,7 +227,7 @@ def _duplicates(facts: Iterable[_Facts]) -> list[DatasetFinding]:
     return [
         finding(
             "duplicate-image",
-            f"{again.file} holds the same bytes as {same[0].file}",
+            f"the image of {again.case.id} holds the same bytes as that of {same[0].case.id}",
             "Keep one of them: a copy in training and validation makes a model look better than it is",
             case=again.case.id,
             file=again.file,
@@ -288,6 +261,21 @@ def _channel_counts(facts: Sequence[_Facts]) -> list[DatasetFinding]:
         for fact in facts
         if len(fact.channels) != usual
     ]
+
+
+def _modalities(facts: Sequence[_Facts], listing: Listing) -> list[DatasetFinding]:
+    """Return the channels whose images are of several modalities, as the files name them."""
+    if listing.channels or len({len(fact.channels) for fact in facts}) != 1:
+        return []
+    findings = []
+    for channel, names in enumerate(zip(*(fact.channels for fact in facts), strict=True), start=1):
+        counts = Counter(names)
+        if len(counts) > 1:
+            listed = ", ".join(f"{name} ({count})" for name, count in counts.most_common())
+            message = f"the images of channel {channel} are of several kinds: {listed}"
+            remedy = "Give each kind a data set of its own, or a column of its own as another channel"
+            findings.append(finding("mixed-modality", message, remedy))
+    return findings
 
 
 def _outliers(facts: Sequence[_Facts], code: str) -> list[DatasetFinding]:

@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 
 GRID_TOLERANCE = 0.1  # of the smallest voxel side: rounding in a header, not another grid
 _CHUNK = 1 << 20
+_WHOLE = "Export the series again, whole: training takes no slices that were never scanned"
+_REMEDIES = {  # in place of the flags of `segment`
+    "missing-slice": _WHOLE,
+    "uneven-spacing": _WHOLE,
+    "four-d": "Give a folder that holds the files of one volume alone",
+    "mosaic": "Convert it to NIfTI, one volume a file",
+    "non-finite": "Replace NaN and infinite voxels, or take the case out",
+    "several-series": "Give each series a folder of its own",
+}
 
 
 def read_case(
@@ -52,14 +61,16 @@ def read_case(
         raise InputError("the case has no mask", where=case.id)
     try:
         image = read_images(case.images, channels=channels)
-        mask = read_segmentation(case.reference, labels=labels, onto=image.geometry, rules=rules_of(case.rules, labels))
+        rules = rules_of(case.rules, labels)
+        mask = read_segmentation(case.reference, labels=labels, onto=image.geometry, rules=rules, image=case.images[0])
         if not same_place(mask.geometry, image.geometry):
             raise InputError(
                 f"the mask lies on the grid {mask.geometry}", expected=f"{image.geometry}, as its image", where=case.id
             )
     except MedsegError as error:
+        where = f"{case.id}, {error.where}" if error.where not in {"", case.id} else case.id
         raise InputError(
-            error.found, expected=error.expected, where=error.where or case.id, remedy=error.remedy, code=error.code
+            error.found, expected=error.expected, where=where, remedy=error.remedy, code=error.code
         ) from error
     turned = resample(mask, onto=mask.geometry.reoriented(image.geometry.axis_codes))
     return image, Segmentation(turned.array, image.geometry, mask.labels)
@@ -73,7 +84,7 @@ def read_images(paths: Sequence[Path], *, channels: Sequence[str] = ()) -> Volum
     InputError
         Where a file cannot be read, or there are not as many channels as names.
     """
-    parts = [read_volume(path) for path in paths]
+    parts = [read_image(path) for path in paths]
     first = parts[0].geometry
     same = [part if part.geometry.same_grid(first) else resample(part, onto=first, order=1) for part in parts]
     array = same[0].array if len(same) == 1 else np.concatenate([part.array for part in same])
@@ -83,6 +94,23 @@ def read_images(paths: Sequence[Path], *, channels: Sequence[str] = ()) -> Volum
         return Volume(array, first, names)
     except GeometryError as error:
         raise InputError(error.found, expected=error.expected, where=str(paths[0])) from error
+
+
+def read_image(path: Path) -> Volume:
+    """Return the image in a file or in a folder with one series; what it says to do can be done in a data set.
+
+    Raises
+    ------
+    InputError
+        Where it cannot be read as it is: flags that make a series readable for `segment` are none of training.
+    """
+    try:
+        return read_volume(path)
+    except InputError as error:
+        remedy = _REMEDIES.get(error.code, error.remedy)
+        raise InputError(
+            error.found, expected=error.expected, where=error.where, remedy=remedy, code=error.code
+        ) from error
 
 
 def same_place(mask: Geometry, image: Geometry) -> bool:

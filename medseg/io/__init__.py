@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from medseg.geometry import Geometry
+    from medseg.io.dicom.remarks import Remark
     from medseg.rois import RoiRules
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "read_segmentation",
     "read_volume",
     "structure_names",
+    "structure_remarks",
     "suffix_of",
     "write",
     "write_segmentation",
@@ -182,6 +184,7 @@ def read_segmentation(
     labels: LabelSet | None = None,
     onto: Geometry | None = None,
     rules: RoiRules | None = None,
+    image: Path | None = None,
 ) -> Segmentation:
     """Return the mask in a file.
 
@@ -196,6 +199,9 @@ def read_segmentation(
         The image's grid: RTSTRUCT is drawn on it, SEG put on it. Other formats come on their own.
     rules : RoiRules, optional
         Which structure of a SEG or RTSTRUCT is which label; for other formats without meaning.
+    image : Path, optional
+        The image it was drawn on. A SEG or RTSTRUCT that names this very series is taken to lie where the image does,
+        although their frames of reference differ.
 
     Returns
     -------
@@ -212,7 +218,7 @@ def read_segmentation(
     path = Path(path)
     _refuse_missing(path)
     if is_dicom(path):
-        return _read_reference(path, labels, onto=onto, rules=rules)
+        return _read_reference(path, labels, onto=onto, rules=rules, image=image)
     image = _read_mask(path)
     try:
         if image.array.shape[0] != 1:
@@ -273,6 +279,19 @@ def structure_names(path: Path | str) -> tuple[str, ...] | None:
     return references.structure_names(path)
 
 
+def structure_remarks(path: Path, *, onto: Geometry, rules: RoiRules, image: Path) -> tuple[Remark, ...]:
+    """Return what is worth saying of a SEG or RTSTRUCT that can be read; see `medseg.io.dicom.remarks`.
+
+    Raises
+    ------
+    InputError
+        Where it cannot be read.
+    """
+    from medseg.io.dicom import references
+
+    return references.remarks(path, onto=onto, rules=rules, image=_dicom_only(image))
+
+
 def is_dicom(path: Path) -> bool:
     """Tell whether a path goes to the DICOM reader: a folder, a DICOM name, or a file with DICOM's mark (PS3.10)."""
     if path.is_dir() or suffix_of(path) in DICOM_SUFFIXES:
@@ -281,6 +300,10 @@ def is_dicom(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
+
+
+def _dicom_only(path: Path | None) -> Path | None:
+    return path if path is not None and is_dicom(path) else None
 
 
 def _read(path: Path, volume: int | None) -> Volume:
@@ -293,11 +316,11 @@ def _read(path: Path, volume: int | None) -> Volume:
 
 
 def _read_reference(
-    path: Path, labels: LabelSet | None, *, onto: Geometry | None, rules: RoiRules | None
+    path: Path, labels: LabelSet | None, *, onto: Geometry | None, rules: RoiRules | None, image: Path | None
 ) -> Segmentation:
     from medseg.io.dicom.references import read_reference
 
-    mask = read_reference(path, onto=onto, rules=rules)
+    mask = read_reference(path, onto=onto, rules=rules, image=_dicom_only(image))
     if labels is None:
         return mask
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from medseg.datasets import check_dataset, open_dataset, with_labels
+from medseg.datasets import check_dataset, open_dataset, with_labels, with_patients
 from medseg.documents import read_yaml
 from medseg.errors import InputError, PlanError
 from medseg.inference import hardware
@@ -133,7 +133,8 @@ def make_plan(path: Path, request: PlanRequest, *, progress: Progress = ignore) 
     folds_asked = "folds" in recipe.train.model_fields_set or _names(request.settings, "train.folds")
     now, later = _settings_in_order(recipe, request.settings) if document is None else ((), request.settings)
     recipe = recipe.with_settings(now)
-    dataset = with_labels(open_dataset(path, channels=recipe.channels or None), progress=progress)
+    dataset = with_patients(open_dataset(path, channels=recipe.channels or None), progress=progress)
+    dataset = with_labels(dataset, progress=progress)
     measured = fingerprint(dataset, progress=progress)
     resources = request.resources()
     plan = (

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from medseg import __version__
-from medseg.datasets import dataset_sha256, open_dataset, with_labels
+from medseg.datasets import dataset_sha256, open_dataset, with_labels, with_patients
 from medseg.errors import PlanError
 from medseg.inference import Segmenter, hardware
 from medseg.io.atomic import write_text
@@ -202,7 +202,8 @@ def _planned(dataset: Path, folder: RunFolder, request: TrainRequest, progress: 
     """Return the data set, the plan to train by (the run's own where it has one), and the data's hash."""
     if request.resume or request.rank:
         plan = folder.read_plan()
-        data = with_labels(open_dataset(dataset, channels=plan.channels), progress=progress)
+        data = with_patients(open_dataset(dataset, channels=plan.channels), progress=progress)
+        data = with_labels(data, progress=progress)
         return data, plan.with_settings(_still_open(plan, request.plan)), dataset_sha256(data.cases)
     proposal = make_plan(dataset, _unended(request), progress=progress)
     return proposal.dataset, proposal.plan, proposal.fingerprint.content_sha256

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pydicom
 import pytest
 
-from medseg.datasets import check_dataset, content_sha256, open_dataset, read_case, with_labels
+from medseg.datasets import check_dataset, content_sha256, open_dataset, read_case, with_labels, with_patients
 from medseg.errors import InputError
 from medseg.geometry import Geometry
 from medseg.io import write_segmentation
@@ -32,9 +34,12 @@ class Study:
     def __init__(self, root: Path, draw_boxes: Callable[..., Path]) -> None:
         self.root, self._draw, self._rows = root, draw_boxes, ["id,image,label"]
 
-    def series(self, name: str) -> Geometry:
+    def series(self, name: str, patient: str = "") -> Geometry:
         array = np.random.default_rng(len(self._rows)).integers(0, 100, (1, *GRID.shape)).astype(np.int16)
-        write_series(Volume(array, GRID, ("CT",)), self.root / name / "image")
+        for path in write_series(Volume(array, GRID, ("CT",)), self.root / name / "image", name=patient or name):
+            dataset = pydicom.dcmread(path)
+            dataset.PatientID = f"Zyxwvu {patient or name}"
+            dataset.save_as(path)
         grid = find_series(self.root / name / "image").geometry
         assert grid is not None
         return grid
@@ -68,6 +73,7 @@ class Study:
         result: Found = {}
         for finding in check_dataset(self.table(labels)).findings:
             assert finding.remedy
+            assert "Zyxwvu" not in f"{finding}"
             result.setdefault(finding.code, []).append(finding.message)
         return result
 
@@ -188,3 +194,74 @@ def test_contours_of_another_image_are_refused(study: Study, draw_boxes: Callabl
     draw_boxes(study.root / "a" / "rs" / "RS.dcm", GRID, [("GTV", GTV)], frame="1.2.3.4.5")
     found = study.found("GTV: 1\n")
     assert "another frame of reference" in found["other-frame"][0]
+
+
+# -- what can be read, but not as it seems ----------------------------------------------------------------------------
+def test_two_series_of_a_patient_are_named(study: Study) -> None:
+    study.rtstruct("a", ("GTV", GTV))
+    study.series("b", patient="a")
+    study.nifti("c", box(GTV))
+    table = study.table("GTV: 1\n")
+    table.write_text(table.read_text() + "b,b/image,c.nii.gz\n")
+    found = {finding.code: finding.message for finding in check_dataset(table).findings}
+    assert found["one-patient"] == "the cases a, b are of one study, so they count as one patient"
+    assert with_patients(open_dataset(table)).patients == 2
+
+
+def test_structures_that_hold_less_than_they_seem_to_are_said(study: Study) -> None:
+    study.rtstruct("a", ("GTV", GTV), ("node", np.s_[0:0, 1:2, 1:2]))
+    found = study.found("GTV: 1\nnode: 2\n")
+    assert found["empty-roi"] == ["in a/rs, 'node' has no closed contour"]
+
+
+def test_a_reference_of_another_series_is_said(study: Study) -> None:
+    study.seg("a", {1: "GTV"}, box(GTV))
+    study.series("other", patient="a")
+    path = study.root / "other" / "image"
+    for file in path.iterdir():
+        dataset = pydicom.dcmread(file)
+        dataset.SeriesInstanceUID = "1.2.3.4"
+        dataset.save_as(file)
+    table = study.table("GTV: 1\n")
+    assert "other-series" not in study.found("GTV: 1\n")
+    table.write_text("id,image,label\na,other/image,a/seg.dcm\n")
+    (found,) = [finding for finding in check_dataset(table).findings if finding.code == "other-series"]
+    assert found.message == "in a/seg.dcm, the series it was drawn on is another than the image"
+
+
+def test_kinds_of_images_in_one_channel_are_said(study: Study, test_data: Path) -> None:
+    study.nifti("a", box(GTV))
+    table = study.table("GTV: 1\n")
+    mri = test_data / "dicom" / "sarcoma" / "STS_002" / "dicom" / "MR_T1"
+    table.write_text(table.read_text() + f"m,{mri / 'image'},{mri / 'mask'}\n")
+    (found,) = [finding for finding in check_dataset(table).findings if finding.code == "mixed-modality"]
+    assert "CT (1), MR (1)" in found.message
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ("missing_slice", r"1 of 5 slices missing.* Export the series again, whole"),
+        ("dwi_4d", r"2 volumes on one grid.* files of one volume alone"),
+        ("mosaic", r"Siemens mosaic.* Convert it to NIfTI"),
+        ("mixed_folder", r"4 series are here.* a folder of its own"),
+    ],
+)
+def test_what_makes_an_image_useless_for_training_can_be_put_right(
+    study: Study, test_data: Path, image: str, words: str
+) -> None:
+    study.nifti("a", box(GTV))
+    table = study.table("GTV: 1\n")
+    table.write_text(f"id,image,label\nb,{test_data / 'dicom_edge' / image},a.nii.gz\n")
+    with pytest.raises(InputError, match=words) as caught:
+        read_case(open_dataset(table).cases[0])
+    assert str(caught.value).startswith("b, ")
+    assert "--" not in str(caught.value)
+    assert any(re.search(words, f"{fault.message} {fault.remedy}") for fault in check_dataset(table).findings)
+
+
+def test_an_error_in_a_reference_names_the_case(study: Study) -> None:
+    study.rtstruct("a", ("GTV", GTV), ("node", NODE))
+    data = open_dataset(study.table("GTV: 1\nnode: 2\n"))
+    with pytest.raises(InputError, match=r"^a, RS\.dcm: the structures 'GTV' and 'node' overlap"):
+        read_case(data.cases[0], labels=data.labels)

@@ -21,6 +21,7 @@ from __future__ import annotations
 from medseg.io.dicom.header.reading import is_dicom
 from medseg.io.dicom.inventory import inspect_files, inspect_folder
 from medseg.io.dicom.item import Inventory, Item
+from medseg.io.dicom.origin import Origin, origin_of
 from medseg.io.dicom.referring import seg_obstacle
 from medseg.io.dicom.rtstruct import rois_of, write_rtstruct
 from medseg.io.dicom.seg import read_seg, write_seg
@@ -32,12 +33,14 @@ from medseg.io.dicom.write import write_series
 __all__ = [
     "Inventory",
     "Item",
+    "Origin",
     "Repairs",
     "SourceSeries",
     "find_series",
     "inspect_files",
     "inspect_folder",
     "is_dicom",
+    "origin_of",
     "read_seg",
     "read_series",
     "read_series_geometry",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pydicom
 
 from medseg.errors import GeometryError, InputError, MedsegError
 from medseg.io.dicom.cover import Cover
 from medseg.io.dicom.inventory.tree import inspect_folder
+from medseg.io.dicom.origin import series_uid_of
 from medseg.io.dicom.quiet import quiet
+from medseg.io.dicom.remarks import Remark, remarks_on
 from medseg.io.dicom.rtstruct.reading import rasterised, rois_of
 from medseg.io.dicom.seg.reading import read_seg, segment_names
 from medseg.labels import MAX_LABEL_ID, LabelSet
@@ -27,7 +29,9 @@ _KINDS = frozenset({"seg", "rtstruct"})
 _SHOWN = 3
 
 
-def read_reference(path: Path, *, onto: Geometry | None = None, rules: RoiRules | None = None) -> Segmentation:
+def read_reference(
+    path: Path, *, onto: Geometry | None = None, rules: RoiRules | None = None, image: Path | None = None
+) -> Segmentation:
     """Read a SEG or an RTSTRUCT as a mask.
 
     Parameters
@@ -38,6 +42,9 @@ def read_reference(path: Path, *, onto: Geometry | None = None, rules: RoiRules 
         The grid of the image it was drawn on. A SEG has one of its own; contours have none.
     rules : RoiRules, optional
         Which structure is which label. By default ids are the structures' numbers, names their names.
+    image : Path, optional
+        The DICOM image it was drawn on. Where the file names that very series, it is taken to lie where the image does
+        although their frames of reference differ: some writers invent one.
 
     Returns
     -------
@@ -55,9 +62,9 @@ def read_reference(path: Path, *, onto: Geometry | None = None, rules: RoiRules 
     file = item.files[0]
     try:
         if item.kind == "seg":
-            _check_frame(_frame_of(file), onto)
+            _check_frame(_claim_of(file), onto, image)
             return read_seg(file, onto=onto, rules=rules)
-        return _drawn(file, onto, rules)
+        return _drawn(file, onto, rules=rules, image=image)
     except MedsegError as error:
         raise error.at(file.name) from error
 
@@ -74,6 +81,39 @@ def structure_names(path: Path) -> tuple[str, ...]:
     if item.kind == "seg":
         return segment_names(item.files[0])
     return tuple(_name(roi) for roi in rois_of(item.files[0]))
+
+
+def remarks(path: Path, *, onto: Geometry, rules: RoiRules, image: Path | None = None) -> tuple[Remark, ...]:
+    """Return what is worth saying of a reference that can be read, about the structures that are for a label.
+
+    Parameters
+    ----------
+    path : Path
+        A SEG or RTSTRUCT, or a folder that holds exactly one.
+    onto : Geometry
+        The grid of the image.
+    rules : RoiRules
+        Which structure is which label.
+    image : Path, optional
+        The DICOM image it is a reference for.
+
+    Raises
+    ------
+    InputError
+        Where there is no such file, or it cannot be read.
+    """
+    item = find_reference(path)
+    file, found = item.files[0], list[Remark]()
+    if item.kind == "seg":
+        named = set(_claim_of(file).series_uids)
+    else:
+        rois = rois_of(file)
+        taken = [rois[structure] for structure, _ in rules.assign([_name(roi) for roi in rois]).taken]
+        named = {uid for roi in taken for uid in roi.series_uids}
+        found += [remark for roi in taken for remark in remarks_on(roi, onto)]
+    if named and image is not None and series_uid_of(image) not in named:
+        found.append(Remark("other-series", "the series it was drawn on is another than the image"))
+    return tuple(found)
 
 
 def find_reference(path: Path) -> Item:
@@ -101,7 +141,7 @@ def find_reference(path: Path) -> Item:
     raise InputError(f"{what} ({broken})" if broken else what, where=path.name)
 
 
-def _drawn(file: Path, onto: Geometry | None, rules: RoiRules | None) -> Segmentation:
+def _drawn(file: Path, onto: Geometry | None, *, rules: RoiRules | None, image: Path | None) -> Segmentation:
     if onto is None:
         raise InputError(
             "contours (RTSTRUCT) have no voxels of their own",
@@ -117,8 +157,9 @@ def _drawn(file: Path, onto: Geometry | None, rules: RoiRules | None) -> Segment
         taken = rules.take(names)
     cover = Cover(onto)
     for structure, _ in taken:
-        _check_frame(rois[structure].frame_of_reference_uid, onto)
-        cover.add(structure, rasterised(rois[structure], onto))
+        roi = rois[structure]
+        _check_frame(_Claim(roi.frame_of_reference_uid or "", roi.series_uids), onto, image)
+        cover.add(structure, rasterised(roi, onto, same_frame=True))
     return cover.labelled(rules, names, taken)
 
 
@@ -135,20 +176,34 @@ def _own_rules(rois: tuple[Roi, ...], names: list[str]) -> RoiRules:
     return RoiRules(LabelSet.from_names(dict(zip(numbers, own, strict=True))), tuple(zip(own, numbers, strict=True)))
 
 
-def _frame_of(file: Path) -> str:
+class _Claim(NamedTuple):
+    """Where a file says that it lies: its frame of reference, and the series it was drawn on."""
+
+    frame_uid: str
+    series_uids: tuple[str, ...]
+
+
+def _claim_of(file: Path) -> _Claim:
+    """Return what a SEG says."""
     try:
         with quiet():
-            dataset = pydicom.dcmread(file, force=True, specific_tags=["FrameOfReferenceUID"])
-            return str(dataset.get("FrameOfReferenceUID") or "")
+            dataset = pydicom.dcmread(
+                file, force=True, specific_tags=["FrameOfReferenceUID", "ReferencedSeriesSequence"]
+            )
+            series = [str(s.get("SeriesInstanceUID") or "") for s in dataset.get("ReferencedSeriesSequence") or []]
+            return _Claim(str(dataset.get("FrameOfReferenceUID") or ""), tuple(uid for uid in series if uid))
     except Exception as error:  # pydicom raises whatever its parsers raise on damaged bytes
         raise InputError("the file cannot be read as DICOM", code="unreadable") from error
 
 
-def _check_frame(uid: str | None, onto: Geometry | None) -> None:
+def _check_frame(claim: _Claim, onto: Geometry | None, image: Path | None) -> None:
     wanted = onto.frame_of_reference_uid if onto is not None else None
-    if uid and wanted and uid != wanted:
-        raise GeometryError(
-            "the segmentation lies in another frame of reference than the image",
-            expected="one drawn on this image, or on one in register with it",
-            code="other-frame",
-        )
+    if not claim.frame_uid or not wanted or claim.frame_uid == wanted:
+        return
+    if image is not None and series_uid_of(image) in claim.series_uids:
+        return
+    raise GeometryError(
+        "the segmentation lies in another frame of reference than the image",
+        expected="one drawn on this image, or on one in register with it",
+        code="other-frame",
+    )

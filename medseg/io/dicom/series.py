@@ -131,7 +131,8 @@ def _choose(source: Path | Sequence[Path], item: str | None) -> Item:
             f"{len(readable)} series are here: {', '.join(i.id for i in readable[:8])}",
             expected="one",
             where=where,
-            remedy="Name one of them",
+            remedy="Name one of them, or give each a folder of its own",
+            code="several-series",
         )
     if images:
         return images[0]

@@ -11,7 +11,7 @@ from medseg.errors import GeometryError, InputError
 from medseg.geometry import Geometry
 from medseg.io import read_geometry, read_segmentation, structure_names
 from medseg.io.dicom import find_series, write_seg, write_series
-from medseg.io.dicom.references import find_reference, read_reference
+from medseg.io.dicom.references import find_reference, read_reference, remarks
 from medseg.labels import LabelSet
 from medseg.resample import resample
 from medseg.rois import RoiRules
@@ -204,6 +204,35 @@ def test_our_own_seg_comes_back_by_names(tmp_path, source):
     np.testing.assert_array_equal(back.array, array)
 
 
+def test_a_seg_that_names_the_series_lies_where_it_lies(tmp_path, source):
+    path = save_seg(tmp_path / "s.dcm", source, boxes(source.geometry.shape, LIVER), ["liver"])
+    other = pydicom.dcmread(path)
+    other.FrameOfReferenceUID = "1.2.3"
+    other.save_as(path)
+    wanted = boxes(source.geometry.shape, LIVER)[..., 0]
+    with pytest.raises(GeometryError, match="another frame of reference"):
+        read_reference(path, onto=source.geometry)
+    found = read_reference(path, onto=source.geometry, image=tmp_path / "series")
+    np.testing.assert_array_equal(found.array, wanted)
+    other.ReferencedSeriesSequence[0].SeriesInstanceUID = "1.2.3.4"
+    other.save_as(path)
+    with pytest.raises(GeometryError, match="another frame of reference"):
+        read_reference(path, onto=source.geometry, image=tmp_path / "series")
+
+
+def test_another_series_in_the_same_place_is_said(tmp_path, source, draw_boxes):
+    rules = RoiRules(LABELS, (("liver", 1),))
+    path = save_seg(tmp_path / "s.dcm", source, boxes(source.geometry.shape, LIVER), ["liver"])
+    assert remarks(path, onto=source.geometry, rules=rules, image=tmp_path / "series") == ()
+    named = pydicom.dcmread(path)
+    named.ReferencedSeriesSequence[0].SeriesInstanceUID = "1.2.3.4"
+    named.save_as(path)
+    (remark,) = remarks(path, onto=source.geometry, rules=rules, image=tmp_path / "series")
+    assert remark.code == "other-series"
+    drawn = draw_boxes(tmp_path / "r.dcm", source.geometry, [("liver", LIVER)])  # names no series at all
+    assert remarks(drawn, onto=source.geometry, rules=rules, image=tmp_path / "series") == ()
+
+
 # -- real files -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("patient", ["STS_002", "STS_025"])
 @pytest.mark.parametrize("modality", ["CT", "MR_T1", "PET"])
@@ -254,3 +283,13 @@ def test_segs_of_every_type(test_data):
     )
     frame = hd.seg.segread(folder / "seg_image_ct_binary_single_frame.dcm").pixel_array
     np.testing.assert_array_equal(single.array[0], frame)
+
+
+def test_contours_in_an_invented_frame_are_read_on_the_series_they_name(test_data):
+    folder = test_data / "dicom_edge" / "rtstruct_with_images"
+    grid = read_geometry(folder)
+    with pytest.raises(GeometryError, match="another frame of reference"):
+        read_reference(folder, onto=grid)
+    mask = read_segmentation(folder, onto=grid, image=folder)
+    assert mask.array.any(axis=(1, 2)).tolist() == [True, False]
+    assert remarks(folder, onto=grid, rules=RoiRules(LABELS, (("ROI-1", 1),)), image=folder) == ()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Contour", "Roi", "rasterised", "read_rtstruct", "rois_of"]
 
 _HALF_VOXEL = 0.5 + 1e-6
+_BETWEEN = 0.45  # voxels off the nearest slice; beyond, rounding decides which of two slices is the nearest
 _ONE_PLANE = 0.1  # voxels along z; contours closer than this lie in one plane
 _REMEDY = "Use the series they were drawn on"
 
@@ -73,7 +74,7 @@ def rasterised(
 ) -> NDArray[np.bool_]:
     """Return the mask of a structure: the voxels whose centres its closed contours enclose, or that lie on them.
 
-    Each contour goes to the nearest slice, at most half a voxel away; it must be parallel to the slices, which may be
+    Each contour goes to the nearest slice, less than half a voxel away; it must be parallel to the slices, which may be
     oblique or sheared. Where it reaches beyond the image it is cut off.
 
     Parameters
@@ -146,11 +147,11 @@ def _slices(
     order = np.argsort(places)
     nearest: NDArray[np.int64] = order[np.abs(middle[:, None] - places[order]).argmin(axis=1)]
     off = np.abs(middle - places[nearest])
-    if off.max() > _HALF_VOXEL:
-        beyond = (middle < places.min() - _HALF_VOXEL) | (middle > places.max() + _HALF_VOXEL)
+    if off.max() > _BETWEEN:
+        beyond = (middle < places.min() - _BETWEEN) | (middle > places.max() + _BETWEEN)
         where = "above or below the image" if beyond.any() else "between its slices"
         raise GeometryError(
-            f"{np.count_nonzero(off > _HALF_VOXEL)} of {len(starts)} contours of {name!r} lie {where}, "
+            f"{np.count_nonzero(off > _BETWEEN)} of {len(starts)} contours of {name!r} lie {where}, "
             f"up to {off.max():.3g} slice spacings off",
             expected="contours on slices of the image",
             remedy=_REMEDY,

@@ -162,8 +162,11 @@ def _roi(
     contours = tuple(
         Contour(str(contour.get("ContourGeometricType") or ""), budget.points(contour, name)) for contour in sequence
     )
-    other = Counter(contour.kind or "no type" for contour in contours if contour.kind not in CLOSED)
-    notes = tuple(f"{count} contours of {kind} enclose nothing and are left out" for kind, count in other.items())
+    other = Counter(contour.kind or "none" for contour in contours if contour.kind not in CLOSED)
+    notes = tuple(
+        f"{count} contour{'s' if count > 1 else ''} of type {kind}, left out as enclosing nothing"
+        for kind, count in other.items()
+    )
     return Roi(
         number=int(item.ROINumber),
         name=name,

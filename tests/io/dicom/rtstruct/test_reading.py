@@ -179,6 +179,7 @@ def test_slices_may_lie_at_uneven_stations(roi):
         ([square(4.7, 1, 3)], None, "above or below"),
         ([square(-1, 1, 3), square(0, 1, 3)], None, "1 of 2 contours of 'GTV' lie above or below"),
         ([square(2, 1, 3)], (0.0, 1.0, 3.5), "between its slices"),
+        ([square(n + 0.5, 1, 3) for n in range(3)], None, "3 of 3 contours of 'GTV' lie between its slices"),
         ([square(1.8, 1, 3), square(2.2, 1, 3)], None, "several planes"),
         ([square(1, 20, 25)], None, "beside the image"),
         ([("CLOSED_PLANAR", GRID.to_lps([(0, 1, 1), (0, 1, 4), (3, 4, 4)]))], None, "cross the slices"),
