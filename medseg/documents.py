@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_DOCUMENT_BYTES = 16_000_000
+_NO_ALIAS = "Write the value out; put a text that begins with * or & in quotes"
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -19,7 +20,7 @@ class _PlainLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise PlanError("the document uses a YAML alias", expected="plain values", remedy="Write the value out")
+            raise PlanError("the document uses a YAML alias", expected="plain values", remedy=_NO_ALIAS)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - as the base class has it

@@ -76,12 +76,16 @@ def rules_from(document: object) -> RoiRules:
         return RoiRules.from_labels(LabelSet.from_json(document))
     if not isinstance(document, dict) or not document:
         raise InputError("the labels are not a mapping of ids and names", expected="such as '1: liver'")
-    entries = {str(key): value for key, value in document.items()}
+    entries = {_key(key): value for key, value in document.items()}
     if any(isinstance(entries.get(key), (dict, list)) for key in _FULL):
         return _full(entries)
-    options = {key: entries.pop(key) for key in _OPTIONS if key in entries and not _is_whole(entries[key])}
+    named = [key for key in _OPTIONS if key in entries and (key == "threshold" or not _is_whole(entries[key]))]
+    options = {key: entries.pop(key) for key in named}
     patterns = tuple(_pattern(key, value) for key, value in entries.items())
-    return RoiRules(_labels_of(patterns), patterns, overlap=_overlap(options), threshold=_threshold(options))
+    labels = _labels_of(patterns)
+    if not len(labels):
+        raise InputError("no label is named", expected="a name and an id from 1 on, such as 'GTV*: 1'")
+    return RoiRules(labels, patterns, overlap=_overlap(options), threshold=_threshold(options))
 
 
 def _full(document: Mapping[str, Any]) -> RoiRules:
@@ -91,6 +95,8 @@ def _full(document: Mapping[str, Any]) -> RoiRules:
     patterns = tuple(_roi(key, value) for key, value in _mapping(document, "rois").items())
     labels = _labels(document.get("labels")) if "labels" in document else _labels_of(patterns)
     regions = tuple(_region(key, value) for key, value in _mapping(document, "regions").items())
+    if not len(labels):
+        raise InputError("no label is named", expected="ids and names, such as 'labels: {1: GTV}'")
     if not patterns and not regions:
         return replace(RoiRules.from_labels(labels), overlap=_overlap(document), threshold=_threshold(document))
     return RoiRules(labels, patterns, regions, _overlap(document), _threshold(document))
@@ -127,13 +133,20 @@ def _region(key: str, value: object) -> tuple[str, tuple[int, ...]]:
     return key, tuple(sorted(set(ids)))
 
 
+def _key(key: object) -> str:
+    """Return a key as text; YAML takes ``no`` and ``on`` for truth, ``1.5`` for a number."""
+    if not isinstance(key, str) and not _is_whole(key):
+        raise InputError(f"the name {key!r} is no text", expected="names in quotes, such as '\"no\": 1'")
+    return str(key)
+
+
 def _mapping(document: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = document.get(key)
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise InputError(f"{key} is no mapping", expected="names of structures and what they are")
-    return {str(name): entry for name, entry in value.items()}
+    return {_key(name): entry for name, entry in value.items()}
 
 
 def _overlap(document: Mapping[str, Any]) -> Overlap:

@@ -32,6 +32,11 @@ def test_several_patterns_of_one_label_and_options_beside_them(tmp_path: Path) -
     assert (rules.overlap, rules.threshold) == ("later wins", 0.5)
 
 
+def test_a_threshold_of_one_is_no_label(tmp_path: Path) -> None:
+    rules = read(tmp_path, "GTV: 1\nthreshold: 1\n")
+    assert (rules.labels.names, rules.threshold) == (("GTV",), 1.0)
+
+
 def test_a_label_may_be_called_as_an_option(tmp_path: Path) -> None:
     assert read(tmp_path, "overlap: 1\nlabels: 2\n").labels.names == ("overlap", "labels")
 
@@ -69,6 +74,13 @@ def test_without_a_file_there_are_no_rules(tmp_path: Path) -> None:
         ("a*: 1\n'a?': 2\n", "name a occurs twice"),
         ("a: -1\n", "'a': -1 is not understood"),
         ("a\n", "not a mapping"),
+        ("a: 1\nthreshold: 50\n", "threshold is 50"),
+        ("*GTV: 1\n", "begins with . or & in quotes"),
+        ("no: 1\n", "the name False is no text"),
+        ("labels: {1: a}\nrois: {on: 1}\n", "the name True is no text"),
+        ("BODY: 0\n", "no label is named"),
+        ("rois: {BODY: 0}\n", "no label is named"),
+        ("regions: {whole: [1, 2], core: 2}\n", "no label is named"),
     ],
 )
 def test_what_cannot_be_understood_is_said_in_words(tmp_path: Path, text: str, words: str) -> None:
