@@ -219,14 +219,14 @@ def read_segmentation(
     _refuse_missing(path)
     if is_dicom(path):
         return _read_reference(path, labels, onto=onto, rules=rules, image=image)
-    image = _read_mask(path)
+    stored = _read_mask(path)
     try:
-        if image.array.shape[0] != 1:
-            raise InputError(f"the mask has {image.array.shape[0]} channels", expected="1")
-        ids = mask_values(image.array[0])
+        if stored.array.shape[0] != 1:
+            raise InputError(f"the mask has {stored.array.shape[0]} channels", expected="1")
+        ids = mask_values(stored.array[0])
         if labels is None:
             labels = LabelSet.from_names({value: f"label_{value}" for value in values_in(ids)})
-        return Segmentation(ids, image.geometry, labels)
+        return Segmentation(ids, stored.geometry, labels)
     except InputError as error:
         raise error.at(str(path)) from error
 
