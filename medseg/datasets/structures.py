@@ -9,6 +9,7 @@ from medseg.datasets.labelling import rules_by_names
 from medseg.datasets.listing import relative
 from medseg.errors import MedsegError
 from medseg.io import read_segmentation, structure_names, structure_remarks
+from medseg.volume import values_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,12 +70,30 @@ def examine_structures(
             finding(r.code, f"in {file}, {r.message}", _REMEDIES[r.code], case=case.id, file=file)
             for r in structure_remarks(path, onto=onto, rules=rules, image=case.images[0])
         ]
+        if not any(found.code == "empty-roi" for found in findings):
+            findings += _without_voxels(mask, rules, names, file=file, case=case.id)
         return Structures(mask, names, tuple(findings))
     except MedsegError as error:
         code = error.code if error.code in _OF_STRUCTURES else "unreadable"
         remedy = error.remedy or "Correct the reference, or take the case out"
         fault = finding(code, f"{file} cannot be used: {error.found}", remedy, case=case.id, file=file)
         return Structures(None, names, (*findings, fault))
+
+
+def _without_voxels(
+    mask: Segmentation, rules: RoiRules, names: tuple[str, ...], *, file: str, case: str
+) -> list[DatasetFinding]:
+    """Return the labels that have structures but no voxel; where no label has any, the mask is empty, which is said."""
+    present = set(values_in(mask.array)) - {0}
+    if rules.regions or not present:
+        return []
+    drawn = {rules.patterns[rule][1] for _, rule in rules.assign(names).taken}
+    return [
+        finding(
+            "empty-roi", f"in {file}, no voxel is of the label {rules.labels[i].name!r}", _ABSENT, case=case, file=file
+        )
+        for i in sorted(drawn - present)
+    ]
 
 
 def _unassigned(assigned: Assignment, file: str, *, case: str) -> list[DatasetFinding]:

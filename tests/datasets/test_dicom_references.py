@@ -214,6 +214,11 @@ def test_structures_that_hold_less_than_they_seem_to_are_said(study: Study) -> N
     assert found["empty-roi"] == ["in a/rs, 'node' has no closed contour"]
 
 
+def test_segments_without_voxels_are_said(study: Study) -> None:
+    study.seg("a", {1: "GTV", 2: "node"}, box(GTV))
+    assert study.found("GTV: 1\nnode: 2\n")["empty-roi"] == ["in a/seg.dcm, no voxel is of the label 'node'"]
+
+
 def test_a_reference_of_another_series_is_said(study: Study) -> None:
     study.seg("a", {1: "GTV"}, box(GTV))
     study.series("other", patient="a")
