@@ -102,8 +102,9 @@ def _without_pixels(header: Header) -> tuple[Kind, tuple[Finding, ...]]:
     if header.sop_class == uid.MediaStorageDirectoryStorage:
         return "other", (finding("dicomdir", "the directory of a storage medium"),)
     if header.sop_class in _SLICES | _MULTI_FRAME | _FLAT:
-        if header.rows and header.columns:
-            return "series", (finding("no-pixel-data", "an image without its pixel data"),)
+        if header.pixels is not None or (header.rows and header.columns):
+            lacking = "size (Rows, Columns)" if header.pixels is not None else "pixel data"
+            return "series", (finding("no-pixel-data", f"an image without its {lacking}"),)
         words = "the header of an image alone, without size and pixels"
         return "other", (finding("no-pixel-data", words, effect="ignored"),)
     name = uid.UID(header.sop_class).name if header.sop_class else ""

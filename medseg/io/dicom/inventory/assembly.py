@@ -196,7 +196,7 @@ def _stack_findings(first: Header, stacked: Stack, geometry: Geometry | None) ->
         known = first.thickness or first.spacing_between
         source = "its thickness in the tags" if known else "not known, 1 mm is assumed"
         found.append(finding("single-slice", f"a single slice: its depth is {source}"))
-    if geometry is None and stacked.is_regular:
+    if geometry is None and stacked.is_regular and first.is_image:
         found.append(finding("no-geometry", "the slices are stacked within their own plane"))
     if geometry is not None:
         found.extend(oblique(geometry))

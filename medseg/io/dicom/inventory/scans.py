@@ -68,7 +68,10 @@ def _by_frame_of_reference(headers: list[Header]) -> list[Scan]:
 
 
 def _by_number(headers: list[Header]) -> list[Scan]:
-    """Part slices that are no stack by AcquisitionNumber, or else by temporal position, where that makes stacks."""
+    """Part slices that are no stack by acquisition, or else by time point or folder, where that makes stacks.
+
+    Folders are the last resort: so a person can part what no header tells apart.
+    """
     whole = _stacked(headers)
     if whole.is_regular:
         return [Scan(headers)]
@@ -85,9 +88,10 @@ def _by_number(headers: list[Header]) -> list[Scan]:
     return [Scan(headers)]
 
 
-_NUMBERS: tuple[tuple[str, Callable[[Header], int | None]], ...] = (
+_NUMBERS: tuple[tuple[str, Callable[[Header], Hashable]], ...] = (
     ("acquisitions", lambda h: h.acquisition),
     ("time points", lambda h: h.temporal_position),
+    ("folders", lambda h: h.path.parent),
 )
 
 
@@ -122,15 +126,25 @@ def _same_places(a: Sequence[Header], b: Sequence[Header]) -> bool:
 
 
 def _far_apart(parts: Sequence[list[Header]], whole: Stack) -> list[list[Header]]:
-    """Put parts that follow each other together, and start anew where a wide gap lies between two."""
+    """Put parts that follow each other together; start anew behind a wide gap over which the numbers of images go on.
+
+    Where the numbers leap, too, images are lost, and what is left is no two scans.
+    """
     ordered = sorted(parts, key=_range)
     scans = [list(ordered[0])]
     for before, part in itertools.pairwise(ordered):
-        if _range(part)[0] - _range(before)[1] > _APART * (whole.spacing_mm or 0.0):
+        is_wide = _range(part)[0] - _range(before)[1] > _APART * (whole.spacing_mm or 0.0)
+        if is_wide and _leap(before, part) <= 1:
             scans.append(list(part))
         else:
             scans[-1].extend(part)
     return scans
+
+
+def _leap(a: Sequence[Header], b: Sequence[Header]) -> int:
+    """Return how far apart the numbers of two parts' images are; 1 where one goes on from the other."""
+    numbers = [[h.instance_number for h in part] for part in (a, b)]
+    return max(min(numbers[1]) - max(numbers[0]), min(numbers[0]) - max(numbers[1]))
 
 
 def _overlap(parts: Sequence[Sequence[Header]]) -> bool:

@@ -282,3 +282,10 @@ def test_thin_projections_are_no_slices(tmp_path, write_volumes):
     write_volumes([public(ImageType=["DERIVED", "SECONDARY", "MIP"])])
     (item,) = inspect_folder(tmp_path).items
     assert (item.status, codes(item)) == ("ignored", ["derived-object"])
+
+
+def test_pixels_of_no_size_are_refused(tmp_path, write_volumes):
+    write_volumes([public(Rows=0)])
+    (item,) = inspect_folder(tmp_path).items
+    assert (item.status, codes(item)) == ("refused", ["no-pixel-data"])
+    assert "without its size" in item.reason

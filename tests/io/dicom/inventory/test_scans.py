@@ -66,6 +66,12 @@ def test_acquisitions_far_apart_are_two_scans_but_one_with_a_gap_is_one(tmp_path
     assert found(tmp_path) == [("ok", 1, 4, {"several-acquisitions"})] * 2
 
 
+def test_acquisitions_far_apart_with_images_lost_between_are_one_scan(tmp_path, write_scan):
+    write_scan(EVEN, AcquisitionNumber=1, InstanceNumber=lambda n: n + 1)
+    write_scan([z + 300 for z in EVEN], AcquisitionNumber=9, InstanceNumber=lambda n: n + 101)
+    assert found(tmp_path) == [("refused", 1, 8, {"missing-slice"})]
+
+
 def test_acquisitions_with_a_small_gap_are_one_scan(tmp_path, write_scan):
     write_scan(EVEN, AcquisitionNumber=1)
     write_scan([z + 15 for z in EVEN], AcquisitionNumber=2)
@@ -91,3 +97,15 @@ def test_two_frames_of_reference_are_two_scans(tmp_path, write_scan):
     write_scan(EVEN, FrameOfReferenceUID="1.2.3.1")
     write_scan(EVEN, FrameOfReferenceUID="1.2.3.2")
     assert found(tmp_path) == [("ok", 1, 4, {"mixed-frame"})] * 2
+
+
+def test_what_no_header_tells_apart_a_person_may_put_into_folders(tmp_path, write_scan):
+    write_scan(EVEN)
+    write_scan([6])
+    assert found(tmp_path) == [
+        ("ok", 1, 4, {"several-acquisitions"}),
+        ("ok", 1, 1, {"several-acquisitions", "single-slice"}),
+    ]
+    for n, path in enumerate(sorted(tmp_path.glob("*/*"))):
+        path.rename(tmp_path / f"{n}")
+    assert found(tmp_path) == [("refused", 1, 4, {"duplicate-position"})]
