@@ -195,7 +195,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Resolve a recipe against a data set and this machine."""
-    from medseg.workflows.data import PlanRequest, make_plan
+    from medseg.workflows.plan import PlanRequest, make_plan
 
     if output is None and not dry_run:
         raise PlanError("no place was given to write the plan to", remedy="Give -o plan.yaml, or --dry-run")
@@ -233,7 +233,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a network, validate it on the fold left out, and write a model folder."""
-    from medseg.workflows.data import PlanRequest
+    from medseg.workflows.plan import PlanRequest
     from medseg.workflows.train import TrainRequest
     from medseg.workflows.train import train as verb
 
@@ -321,7 +321,7 @@ def segment(
 @app.command()
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="An output folder of segment, or a folder of masks.")],
-    references: Annotated[Path, typer.Argument(help="A folder of reference masks.")],
+    references: Annotated[Path, typer.Argument(help="A folder of reference masks, or a CSV table: id,image,label.")],
     *,
     output: Annotated[Path, typer.Option("-o", "--output", help="The report folder to make.")],
     compare: Annotated[

@@ -13,8 +13,8 @@ from medseg.io import write_segmentation, write_volume
 from medseg.io.dicom import inspect_folder, write_series
 from medseg.phantom import torso_ct
 from medseg.progress import Progress, Step, ignore
-from medseg.workflows.data import PlanRequest
 from medseg.workflows.evaluate import EvaluateRequest, evaluate
+from medseg.workflows.plan import PlanRequest
 from medseg.workflows.segment import SegmentRequest, segment
 from medseg.workflows.train import TrainRequest, train
 

@@ -21,7 +21,7 @@ from medseg.training import PreparedStore, TrainSettings, prepare_dataset
 from medseg.training import train as train_member
 from medseg.training.checkpoint import load_checkpoint
 from medseg.training.engine import training_precision
-from medseg.workflows.data import PlanRequest, make_plan
+from medseg.workflows.plan import PlanRequest, make_plan
 from medseg.workflows.run_folder import RunFolder
 from medseg.workflows.validation import FoldScores, after_training_s, validate
 

@@ -220,3 +220,13 @@ def test_recipes_are_found_by_name_and_all_can_be_read() -> None:
     assert "unet3d" in names
     for name in names:
         assert read_recipe(name).network.dimensions in (2, 3)
+
+
+@pytest.mark.parametrize("command", ["inspect", "check"])
+def test_looking_at_files_loads_no_network_library(command: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing to segment")
+    program = (
+        f"import sys; from medseg.cli.app import main; main([{command!r}, {str(tmp_path)!r}]); print(*sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"torch", "monai", "lightning_fabric"} & set(ran.stdout.split())

@@ -16,7 +16,7 @@ from medseg.io import read_segmentation, write_segmentation, write_volume
 from medseg.model import load_model
 from medseg.phantom import ellipsoid
 from medseg.progress import Cancelled, Step
-from medseg.workflows.data import PlanRequest
+from medseg.workflows.plan import PlanRequest
 from medseg.workflows.train import TrainRequest, train
 
 if TYPE_CHECKING:
