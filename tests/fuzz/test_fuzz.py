@@ -24,13 +24,12 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 
 from medseg.geometry import Geometry
-from medseg.io.dicom import find_series, write_seg, write_series
-from medseg.io.dicom.rtstruct.writing import write_rtstruct
+from medseg.io.dicom import find_series, write_rtstruct, write_seg, write_series
 from medseg.labels import LabelSet
 from medseg.volume import Segmentation, Volume
 
 EXAMPLES = int(os.environ.get("MEDSEG_FUZZ_EXAMPLES", "0"))
-FEW = 250
+FEW = 1000
 PATIENCE_S = 60
 MAX_PEAK_MB = 2000
 MAX_BYTES = 300_000  # larger files make the search slower, not better
