@@ -10,13 +10,16 @@ from medseg.evaluation.evaluate import Evaluation, evaluate
 from medseg.evaluation.pairing import Pairing, masks_in, pair
 from medseg.evaluation.scoring import CaseScore, LabelScore, score_case
 from medseg.evaluation.summary import METRICS, summarise
+from medseg.evaluation.table import TABLE, cases_of_table
 
 __all__ = [
     "METRICS",
+    "TABLE",
     "CaseScore",
     "Evaluation",
     "LabelScore",
     "Pairing",
+    "cases_of_table",
     "compare",
     "evaluate",
     "masks_in",

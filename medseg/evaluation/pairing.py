@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from medseg.documents import MAX_DOCUMENT_BYTES, read_yaml
-from medseg.errors import InputError, PlanError
+from medseg.datasets import read_label_file
+from medseg.documents import MAX_DOCUMENT_BYTES
+from medseg.errors import InputError
 from medseg.io import READABLE_SUFFIXES
 from medseg.labels import Label, LabelSet, distinct_color
 
@@ -117,7 +118,9 @@ def mask_id(path: Path) -> str | None:
 
 
 def named_labels(folder: Path) -> LabelSet:
-    """Return the labels a folder of predictions names: in ``labels.yaml``, else in ``manifest.json``; else none.
+    """Return the labels a folder of predictions names: in ``labels.yaml`` (any form), else in ``manifest.json``.
+
+    Without either there are none.
 
     A manifest's label without a colour, or with one that is none, gets one that is easy to tell apart.
 
@@ -126,11 +129,9 @@ def named_labels(folder: Path) -> LabelSet:
     PlanError, InputError
         Where the file is there and cannot be understood.
     """
-    if (folder / "labels.yaml").is_file():
-        entries = read_yaml(folder / "labels.yaml")
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise PlanError("the file is no list of labels", where=str(folder / "labels.yaml"))
-        return LabelSet.from_json(entries)
+    rules = read_label_file(folder)
+    if rules is not None:
+        return rules.labels
     names: dict[int, str] = {}
     colors: dict[int, tuple[int, int, int]] = {}
     for case in _manifest_cases(folder):

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from medseg.case import Case
 from medseg.datasets import read_label_file
 from medseg.errors import MedsegError
-from medseg.io import is_dicom, read_segmentation, structure_names
+from medseg.io import is_dicom, read_geometry, read_segmentation, structure_names
 from medseg.rois import RoiRules
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from medseg.geometry import Geometry
     from medseg.labels import LabelSet
     from medseg.volume import Segmentation
 
@@ -38,6 +39,7 @@ class References:
     def __init__(self, given: Path | Mapping[str, Path] | Mapping[str, Case], names: LabelSet) -> None:
         self._given, self._names = given, names
         self._left_out: dict[str, None] = {}
+        self._renamed: dict[str, None] = {}
 
     @property
     def places(self) -> Path | dict[str, Path]:
@@ -50,13 +52,14 @@ class References:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was met and left out."""
-        if not self._left_out:
-            return ()
-        names = [repr(name) for name in self._left_out]
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        return (
-            f"Structures of the references that are for no label were left out: {', '.join(names[:_SHOWN])}{more}.",
-        )
+        notes = []
+        if self._left_out:
+            names = _some([repr(name) for name in self._left_out])
+            notes.append(f"Structures of the references that are for no label were left out: {names}.")
+        if self._renamed:
+            names = _some(list(self._renamed))
+            notes.append(f"Labels have other names in the predictions than in the references' labels.yaml: {names}.")
+        return tuple(notes)
 
     def read_pair(self, case: str, prediction: Path, reference: Path) -> tuple[Segmentation, Segmentation]:
         """Return a prediction and its reference; one that has no voxels of its own on the grid of the other.
@@ -69,12 +72,13 @@ class References:
         own = RoiRules.from_labels(self._names) if len(self._names) else None
         if is_dicom(prediction) and not is_dicom(reference):
             true = _read(reference)
-            return _read(prediction, onto=true, rules=own), true
-        predicted = _read(prediction, rules=own)
+            return _read(prediction, onto=true.geometry, rules=own), true
+        grid = self._grid_of(case) if is_dicom(prediction) else None
+        predicted = _read(prediction, onto=grid, rules=own)
         return predicted, self.read(case, reference, onto=predicted)
 
     def read(self, case: str, path: Path, *, onto: Segmentation | None = None) -> Segmentation:
-        """Return a reference; contours need the mask whose grid they are drawn `onto`.
+        """Return a reference; contours need the mask whose grid they are drawn `onto`, or a case with its image.
 
         Raises
         ------
@@ -83,14 +87,31 @@ class References:
         """
         if not is_dicom(path):
             return _read(path)
-        rules = self._rules_of(case)
+        rules, image = self._rules_of(case), self._image_of(case)
         try:
             names = structure_names(path) or ()
             if rules is not None:
                 self._left_out.update(dict.fromkeys(rules.assign(names).unmapped))
-            return read_segmentation(path, onto=onto.geometry if onto is not None else None, rules=rules)
+                self._note_names(rules.labels)
+            grid = self._grid_of(case) if onto is None else onto.geometry
+            return read_segmentation(path, onto=grid, rules=rules, image=image)
         except MedsegError as error:
             raise error.at(case) from error
+
+    def _image_of(self, case: str) -> Path | None:
+        one = None if isinstance(self._given, Path) else self._given.get(case)
+        return one.images[0] if isinstance(one, Case) else None
+
+    def _grid_of(self, case: str) -> Geometry | None:
+        image = self._image_of(case)
+        return None if image is None else read_geometry(image)
+
+    def _note_names(self, labels: LabelSet) -> None:
+        ours = {label.id: label.name for label in self._names}
+        for label in labels:
+            name = ours.get(label.id, label.name)
+            if name.casefold() != label.name.casefold():
+                self._renamed[f"{label.id} ({name!r} there, {label.name!r} here)"] = None
 
     def _rules_of(self, case: str) -> RoiRules | None:
         one = None if isinstance(self._given, Path) else self._given.get(case)
@@ -108,8 +129,13 @@ class References:
         return inside or read_label_file(self._given.parent)
 
 
-def _read(path: Path, *, onto: Segmentation | None = None, rules: RoiRules | None = None) -> Segmentation:
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _read(path: Path, *, onto: Geometry | None = None, rules: RoiRules | None = None) -> Segmentation:
     try:
-        return read_segmentation(path, onto=onto.geometry if onto is not None else None, rules=rules)
+        return read_segmentation(path, onto=onto, rules=rules)
     except MedsegError as error:
         raise error.at(str(path)) from error

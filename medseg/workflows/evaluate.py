@@ -84,6 +84,8 @@ def evaluate(
 ) -> EvaluateReport:
     """Score `predictions` against `references`; write metrics.json, metrics.csv and report.html into `output`.
 
+    References are a folder of masks, one mask, or a CSV table as training takes it.
+
     Raises
     ------
     InputError, GeometryError
@@ -127,6 +129,11 @@ def _make(output: Path) -> None:
 
 
 def _scores(predictions: Path, references: Path, request: EvaluateRequest, progress: Progress) -> evaluation.Evaluation:
+    is_table = references.suffix.lower() == evaluation.TABLE
     return evaluation.evaluate(
-        predictions, references, subset=request.subset, nsd_tolerance_mm=request.tolerance_mm, progress=progress
+        predictions,
+        evaluation.cases_of_table(references, predictions) if is_table else references,
+        subset=request.subset,
+        nsd_tolerance_mm=request.tolerance_mm,
+        progress=progress,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from medseg.errors import InputError, PlanError
+from medseg.errors import InputError
 from medseg.evaluation.pairing import masks_in, named_labels, pair
 from medseg.labels import distinct_color
 
@@ -75,8 +75,10 @@ def test_names_come_from_labels_yaml_before_the_manifest(tmp_path: Path) -> None
     assert named_labels(tmp_path).names == ("liver", "spleen")
     (tmp_path / "labels.yaml").write_text("- {id: 4, name: heart}\n")
     assert named_labels(tmp_path).names == ("heart",)
-    (tmp_path / "labels.yaml").write_text("heart: 4\n")
-    with pytest.raises(PlanError, match="no list of labels"):
+    (tmp_path / "labels.yaml").write_text("aorta: 4\n")
+    assert named_labels(tmp_path).names == ("aorta",)
+    (tmp_path / "labels.yaml").write_text("aorta\n")
+    with pytest.raises(InputError, match="labels.yaml: the labels are not a mapping"):
         named_labels(tmp_path)
 
 
