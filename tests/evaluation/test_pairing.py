@@ -78,7 +78,7 @@ def test_names_come_from_labels_yaml_before_the_manifest(tmp_path: Path) -> None
     (tmp_path / "labels.yaml").write_text("aorta: 4\n")
     assert named_labels(tmp_path).names == ("aorta",)
     (tmp_path / "labels.yaml").write_text("aorta\n")
-    with pytest.raises(InputError, match="labels.yaml: the labels are not a mapping"):
+    with pytest.raises(InputError, match=r"labels\.yaml: the labels are not a mapping"):
         named_labels(tmp_path)
 
 
