@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -231,7 +232,7 @@ def name_of_pattern(pattern: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return text.strip().casefold()
+    return unicodedata.normalize("NFC", text.strip().casefold())
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -20,6 +20,11 @@ def taken(rules: RoiRules, *names: str) -> dict[str, str]:
     return {names[structure]: patterns[rule] for structure, rule in rules.assign(names).taken}
 
 
+def test_letters_with_marks_are_equal_however_they_are_stored() -> None:
+    labels = LabelSet.from_names({1: "x"})
+    assert RoiRules(labels, (("Lebér_GRÜN*", 1),)).assign(["Lebe\u0301r_gru\u0308n 2"]).taken == ((0, 0),)
+
+
 def test_case_and_blanks_do_not_count_and_wildcards_do() -> None:
     rules = RoiRules(TWO, (("Liver", 1), ("GTV_?*", 2), ("tum[ou]*r", 2)))
     assert taken(rules, " LIVER ", "gtv_1", "Tumor", "GTV_") == {

@@ -115,7 +115,7 @@ def rasterised(
         raise GeometryError(f"the structure {roi.name!r} is in another frame of reference than the image")
     places = np.arange(onto.shape[0], dtype=np.float64) if stations is None else np.asarray(stations, np.float64)
     mask = np.zeros((len(places), *onto.shape[1:]), bool)
-    loops = [contour.points_lps for contour in roi.contours if contour.kind in CLOSED and len(contour.points_lps)]
+    loops = _loops(roi)
     if not loops:
         return mask
     starts = np.cumsum([0, *(len(loop) for loop in loops)])[:-1]
@@ -126,6 +126,12 @@ def rasterised(
     for z in np.unique(slices):
         mask[z] = filled([polygons[i] for i in np.flatnonzero(slices == z)], onto.shape[1:])
     return mask
+
+
+def _loops(roi: Roi) -> list[NDArray[np.float64]]:
+    """Return the closed contours, each once: one that was exported twice would cancel itself out."""
+    closed = [contour.points_lps for contour in roi.contours if contour.kind in CLOSED and len(contour.points_lps)]
+    return list({points_lps.tobytes(): points_lps for points_lps in closed}.values())
 
 
 # -- where contours lie -------------------------------------------------------------------------------------------

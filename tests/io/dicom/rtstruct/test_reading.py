@@ -137,6 +137,11 @@ def test_contours_in_contours_are_holes_and_islands(kind, roi):
     np.testing.assert_array_equal(found, wanted)
 
 
+def test_a_contour_that_is_there_twice_counts_once(roi):
+    once, inner = square(0, 0.5, 6.5), square(0, 2.5, 4.5)
+    np.testing.assert_array_equal(rasterised(roi(once, inner, once), GRID), rasterised(roi(once, inner), GRID))
+
+
 def test_a_keyhole_is_a_hole(roi):
     (kind, outer), (_, inner) = square(0, 0.5, 6.5), square(0, 2.5, 4.5)
     loop = np.vstack([outer, outer[:1], inner[::-1], inner[-1:]])
