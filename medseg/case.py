@@ -200,7 +200,8 @@ class Dataset:
         groups = sorted({case.group for case in self.cases}, key=lambda group: _rank(group, seed))
         if not 2 <= n_folds <= len(groups):
             raise PlanError(
-                f"{len(groups)} patients cannot be parted into {n_folds} folds", remedy="Add cases or use fewer folds"
+                f"{len(groups)} patient{'s' * (len(groups) != 1)} cannot be parted into {n_folds} folds",
+                remedy="Add patients or use fewer folds; cases of one group or one DICOM study are one patient",
             )
         if not 0 <= fold < n_folds:
             raise PlanError(f"fold {fold} does not exist", expected=f"0 to {n_folds - 1}")
