@@ -255,6 +255,8 @@ def train(
     if request.rank:
         return
     printer.table("Dice on the validation cases", ("fold", "label", "mean", "95 % interval", "cases"), report.rows())
+    for line in report.remarks:
+        printer.say(line)
     printer.say(f"Model: {report.model}   Report: {report.page}")
     printer.document(report.to_json())
 

@@ -11,6 +11,7 @@ from medseg.datasets.findings import DatasetFinding, DatasetReport
 from medseg.datasets.label_file import read_label_file
 from medseg.datasets.labelling import with_labels
 from medseg.datasets.layouts import open_dataset
+from medseg.datasets.left_out import left_out
 from medseg.datasets.lint import check_dataset
 from medseg.datasets.patients import with_patients
 from medseg.datasets.reading import combined_sha256, content_sha256, dataset_sha256, read_case, read_images
@@ -23,6 +24,7 @@ __all__ = [
     "content_sha256",
     "dataset_sha256",
     "for_each",
+    "left_out",
     "open_dataset",
     "read_case",
     "read_images",

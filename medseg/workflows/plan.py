@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from medseg.datasets import open_dataset, with_labels, with_patients
+from medseg.datasets import left_out, open_dataset, with_labels, with_patients
 from medseg.documents import read_yaml
 from medseg.errors import PlanError
 from medseg.inference import hardware
@@ -53,6 +53,7 @@ class PlanProposal:
     fingerprint: Fingerprint
     plan: Plan
     estimate: Estimate
+    left_out: tuple[str, ...] = ()
 
     def write(self, path: Path) -> None:
         """Write the plan as YAML."""
@@ -65,6 +66,7 @@ class PlanProposal:
         return [
             ("data", f"{self.dataset.name}, {len(self.dataset.cases)} cases, channels {', '.join(plan.channels)}"),
             ("labels", ", ".join(plan.labels.names)),
+            *(("left out", sentence) for sentence in self.left_out),
             ("folds", _folds_in_words(plan, self.dataset)),
             ("working grid", f"{_mm(plan.preprocess.spacing_mm)} mm, {plan.preprocess.orientation}"),
             ("normalisation", ", ".join(n.kind for n in plan.preprocess.normalisation)),
@@ -130,7 +132,8 @@ def make_plan(path: Path, request: PlanRequest, *, progress: Progress = ignore) 
             expected=f"those of the data set: {', '.join(dataset.labels.names)}",
             where=request.recipe,
         )
-    return PlanProposal(dataset, measured, plan, estimate(plan, measured, resources=resources))
+    gone = left_out(dataset, progress=progress)
+    return PlanProposal(dataset, measured, plan, estimate(plan, measured, resources=resources), gone)
 
 
 def _with_folds(plan: Plan, dataset: Dataset) -> Plan:

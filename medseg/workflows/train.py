@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from medseg import __version__
-from medseg.datasets import dataset_sha256, open_dataset, with_labels, with_patients
+from medseg.datasets import dataset_sha256, left_out, open_dataset, with_labels, with_patients
 from medseg.errors import PlanError
 from medseg.inference import Segmenter, hardware
 from medseg.io.atomic import write_text
@@ -57,12 +57,13 @@ class TrainRequest:
 
 @dataclass(frozen=True, slots=True)
 class TrainReport:
-    """Where the model and the page are, and how each fold scored."""
+    """Where the model and the page are, how each fold scored, and what was left out of the references."""
 
     model: Path
     page: Path
     folds: dict[int, FoldScores]
     seconds: float
+    remarks: tuple[str, ...] = ()
 
     def rows(self) -> list[tuple[object, ...]]:
         """Return one row per fold and label, and each fold's mean."""
@@ -77,6 +78,7 @@ class TrainReport:
             "report": str(self.page),
             "seconds": self.seconds,
             "folds": folds,
+            "remarks": list(self.remarks),
         }
 
 
@@ -118,7 +120,7 @@ def train(dataset: Path, run: Path, request: TrainRequest, *, progress: Progress
     if request.rank == 0:
         job.save(scores)
         job.write_page(scores)
-    return TrainReport(folder.model, folder.report, scores, time.monotonic() - started)
+    return TrainReport(folder.model, folder.report, scores, time.monotonic() - started, job.remarks)
 
 
 class _Run:
@@ -129,6 +131,7 @@ class _Run:
     ) -> None:
         self.folder, self.request, self.data, self.plan, self.content = folder, request, data, plan, content
         self.progress = progress
+        self.remarks = left_out(data, progress=progress)
         self.trained_s = 0.0
 
     def train_fold(self, fold: int, *, begun: float, share: int) -> None:
@@ -179,7 +182,7 @@ class _Run:
             "Patch": " × ".join(map(str, plan.train.patch_size)),
             "Trained for": f"{self.trained_s:.0f} s",
             "Machine": _machine(self.request.plan.device),
-        }
+        } | ({"Left out": " ".join(self.remarks)} if self.remarks else {})
         rows = {f"fold_{fold}": _log_rows(self.folder.fold(fold)) for fold in self.folder.folds}
         metrics = {f"fold_{fold}": fold_scores.document for fold, fold_scores in scores.items()}
         write_text(self.folder.report, training_report(rows, facts=facts, metrics=metrics, plan_text=plan.to_yaml()))

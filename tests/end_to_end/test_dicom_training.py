@@ -66,6 +66,16 @@ def test_check_and_plan_take_the_table(table: Path, medseg: Command) -> None:
     assert "GTV_Mass" in text
 
 
+def test_what_labels_leave_out_is_said_before_training(table: Path, tmp_path: Path, medseg: Command) -> None:
+    shutil.copytree(table.parent, tmp_path / "set")
+    (tmp_path / "set" / "labels.yaml").write_text("GTV_Mass*: 1\nnode: 2\n")
+    code, text, errors = medseg(
+        "plan", tmp_path / "set" / "cases.csv", "--dry-run", "--memory", "4GB", "--device", "cpu"
+    )
+    assert code == 0, errors
+    assert "Labels without a structure: 'node' (1 case)." in " ".join(text.split())
+
+
 def test_folds_that_were_asked_for_are_not_changed(table: Path, tmp_path: Path, medseg: Command) -> None:
     code, _, errors = medseg("train", table, "-o", tmp_path / "run", "--device", "cpu", "--set", "train.folds=3")
     assert code == 1
@@ -87,6 +97,7 @@ def test_a_model_is_trained_and_segments_the_series(table: Path, tmp_path: Path,
     assert code == 0, errors
     model = load_model(run / "model")
     assert model.plan.labels.names == ("GTV_Mass",)
+    assert "Structures for no label" not in text + (run / "report.html").read_text()
     assert (model.plan.train.folds, model.plan.channels) == (2, ("CT",))
     metrics = json.loads((run / "fold_0" / "validation" / "metrics.json").read_text())
     (row,) = [row for row in metrics["cases"] if row["label"] == "GTV_Mass"]
