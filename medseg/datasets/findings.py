@@ -12,6 +12,7 @@ Severity = Literal["error", "warning", "note"]
 
 # Every code a finding may carry. `error`: training is refused until it is put right.
 CODES: dict[str, Severity] = {
+    "no-case": "error",
     "image-without-mask": "error",
     "mask-without-image": "error",
     "missing-file": "error",

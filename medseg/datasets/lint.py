@@ -69,6 +69,9 @@ def check_dataset(path: str | Path, *, progress: Progress = ignore) -> DatasetRe
     """
     listing = list_dataset(Path(path))
     facts = for_each(lambda case: _examine(case, listing), listing.cases, stage="check", progress=progress)
+    if not listing.cases and not any(found.severity == "error" for found in listing.findings):
+        nothing = finding("no-case", "the data set has no image with a mask", "Give the folder or table that has some")
+        return DatasetReport(Path(path), listing.layout, 0, (nothing, *listing.findings))
     findings = [*listing.findings, *(found for fact in facts for found in fact.findings)]
     findings += _compared(facts, listing)
     findings.sort(key=lambda found: (_ORDER.index(found.severity), found.file, found.code))

@@ -56,7 +56,7 @@ def _read(path: Path) -> tuple[tuple[str, ...], list[Mapping[str, str]]]:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             first = stream.readline()
             stream.seek(0)
-            delimiter = ";" if ";" in first and "," not in first else ","
+            delimiter = max(",;\t", key=first.count)  # the comma, where none occurs
             reader = csv.DictReader(stream, delimiter=delimiter, restkey=_MORE)
             columns = tuple((name or "").strip().lower() for name in reader.fieldnames or ())
             reader.fieldnames = list(columns)

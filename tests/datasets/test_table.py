@@ -41,7 +41,7 @@ def test_groups_and_channels(files: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-@pytest.mark.parametrize("mark", [",", ";"])
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
 def test_spreadsheets_in_any_country(files: Path, encoding: str, mark: str) -> None:
     lines = [mark.join(row) for row in (("ID", " Image", "label"), ("a", " i1.nii.gz ", "m.nii.gz"))]
     (case,) = open_dataset(table(files, *lines, encoding=encoding)).cases
@@ -95,3 +95,8 @@ def test_columns_that_are_not_read_are_said(files: Path) -> None:
     (found,) = [found for found in check_dataset(path).findings if found.code == "unread-column"]
     assert "'patient', 'age'" in found.message
     assert "'group'" in found.remedy
+
+
+def test_a_table_without_rows_is_no_sound_data_set(files: Path) -> None:
+    (found,) = check_dataset(table(files, "id,image,label")).findings
+    assert (found.code, found.severity) == ("no-case", "error")
