@@ -75,9 +75,9 @@ def _by_number(headers: list[Header]) -> list[Scan]:
     whole = _stacked(headers)
     if whole.is_regular:
         return [Scan(headers)]
-    for name, of in _NUMBERS:
+    for name, of, fewest in _NUMBERS:
         parts = _parts(headers, of)
-        if len(parts) < 2 or len({(h.path, of(h)) for h in headers}) > len({h.path for h in headers}):
+        if len(parts) < 2 or min(map(len, parts)) < fewest or len({(h.path, of(h)) for h in headers}) > len({h.path for h in headers}):
             continue
         if not all(_stacked(part).is_regular for part in parts):
             continue
@@ -88,11 +88,12 @@ def _by_number(headers: list[Header]) -> list[Scan]:
     return [Scan(headers)]
 
 
-_NUMBERS: tuple[tuple[str, Callable[[Header], Hashable]], ...] = (
-    ("acquisitions", lambda h: h.acquisition),
-    ("time points", lambda h: h.temporal_position),
-    ("folders", lambda h: h.path.parent),
+_NUMBERS: tuple[tuple[str, Callable[[Header], Hashable], int], ...] = (
+    ("acquisitions", lambda h: h.acquisition, 1),
+    ("time points", lambda h: h.temporal_position, 1),
+    ("folders", lambda h: h.path.parent, 3),  # archives spread the files of one scan over folders by chance
 )
+"""What may number scans: its name, where it stands, and the slices that each part must have at least."""
 
 
 def _parts(headers: Sequence[Header], of: Callable[[Header], Hashable]) -> list[list[Header]]:

@@ -101,11 +101,16 @@ def test_two_frames_of_reference_are_two_scans(tmp_path, write_scan):
 
 def test_what_no_header_tells_apart_a_person_may_put_into_folders(tmp_path, write_scan):
     write_scan(EVEN)
-    write_scan([6])
-    assert found(tmp_path) == [
-        ("ok", 1, 4, {"several-acquisitions"}),
-        ("ok", 1, 1, {"several-acquisitions", "single-slice"}),
-    ]
+    write_scan(EVEN[:3])
+    assert found(tmp_path) == [("ok", 1, 4, {"several-acquisitions"}), ("ok", 1, 3, {"several-acquisitions"})]
     for n, path in enumerate(sorted(tmp_path.glob("*/*"))):
         path.rename(tmp_path / f"{n}")
     assert found(tmp_path) == [("refused", 1, 4, {"duplicate-position"})]
+
+
+def test_folders_that_an_archive_chose_by_chance_part_nothing(tmp_path, write_scan):
+    write_scan((0, 3, 6, 9, 15, 18))
+    for n, path in enumerate(sorted(tmp_path.glob("*/*"))):
+        (tmp_path / f"{n % 4:02x}").mkdir(exist_ok=True)
+        path.rename(tmp_path / f"{n % 4:02x}" / f"{n}")
+    assert found(tmp_path) == [("repairable", 1, 6, {"missing-slice"})]
