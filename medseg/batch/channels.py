@@ -103,9 +103,9 @@ def apart(items: Sequence[Item]) -> Finding | None:
     first = items[0]
     for item in items[1:]:
         if not item.traits.frame_uid or item.traits.frame_uid != first.traits.frame_uid:
-            return finding("not-registered", f"{item.id} is not in the frame of reference of {first.id}")
+            return finding("not-registered", f"the series {item.id} is not in the frame of reference of {first.id}")
         if first.geometry and item.geometry and not _overlap(first.geometry, item.geometry):
-            return finding("not-registered", f"{item.id} lies apart from {first.id}")
+            return finding("not-registered", f"the series {item.id} lies apart from {first.id}")
     return None
 
 
@@ -118,7 +118,7 @@ def _faults(candidates: Sequence[Sequence[Item]], channels: Sequence[str]) -> It
             ids = ", ".join(item.id for item in items)
             yield finding("ambiguous-channel", f"{len(items)} series meet the rule of the channel {name}: {ids}")
         elif items[0].id in taken:
-            words = f"{items[0].id} meets the rules of the channels {taken[items[0].id]} and {name}"
+            words = f"the series {items[0].id} meets the rules of the channels {taken[items[0].id]} and {name}"
             yield finding("ambiguous-channel", words)
         else:
             taken[items[0].id] = name

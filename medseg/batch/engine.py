@@ -16,7 +16,15 @@ from medseg.batch.jobs import find_jobs, job_of
 from medseg.batch.journal import Entry, Journal
 from medseg.batch.manifest import NAME as MANIFEST
 from medseg.batch.manifest import CaseRecord, Manifest
-from medseg.batch.outputs import Finished, holds_only_outputs, is_intact, label_rows, require_formats, write_case
+from medseg.batch.outputs import (
+    Finished,
+    holds_only_outputs,
+    is_intact,
+    label_rows,
+    require_formats,
+    require_replaceable,
+    write_case,
+)
 from medseg.errors import GeometryError, InputError, MedsegError, ModelError, OutputError
 from medseg.inference import NumericPath
 from medseg.io.atomic import write_text
@@ -223,6 +231,7 @@ class _Run:
         kept = self._kept(job, content)
         if kept is not None:
             return kept
+        require_replaceable(self._out, job.id)
         started = time.perf_counter()
         volume, mended = job.read(self._target, progress=self._progress)
         seconds = {"read": time.perf_counter() - started}

@@ -41,7 +41,7 @@ from medseg.io.mesh import SUFFIX, require_mesh, write_stl
 from medseg.report import overlay_png
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from medseg.batch.job import Job
@@ -81,8 +81,17 @@ class Finished:
             Where there is none (code ``format-not-applicable``).
         """
         if self.job.source is None:
-            raise InputError("a DICOM object needs a DICOM series to refer to", code=NOT_APPLICABLE)
+            raise InputError(
+                "a DICOM object needs a DICOM series to refer to",
+                remedy="Segment the series itself, or ask for other formats",
+                code=NOT_APPLICABLE,
+            )
         return self.job.source
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the scan has a place in the patient; otherwise nobody knows which side is left."""
+        return all(f.code not in _UNPLACED for f in self.job.findings)
 
     @cached_property
     def identity(self) -> Identity:
@@ -165,28 +174,24 @@ def _rtstruct(finished: Finished, path: Path) -> None:
 
 
 def _sr(finished: Finished, path: Path) -> None:
-    source, seg = finished.series, path.with_name(FORMATS["dicom-seg"].file)
-    if not seg.exists():
-        raise InputError("the report needs the DICOM SEG, which this series does not carry", code=NOT_APPLICABLE)
     write_sr(
         finished.segmentation,
         path,
-        source=source,
-        seg=seg,
+        source=finished.series,
+        seg=path.with_name(FORMATS["dicom-seg"].file),
         algorithm=finished.model.card.name,
         identity=finished.identity,
     )
 
 
 def _stl(finished: Finished, path: Path) -> None:
-    if any(f.code in _UNPLACED for f in finished.job.findings):
+    if not finished.is_placed:
         raise InputError("a mesh needs a scan with a place in the patient", code=NOT_APPLICABLE)
     write_stl(finished.segmentation, path)
 
 
 def _png(finished: Finished, path: Path) -> None:
-    placed = all(f.code != "no-geometry" for f in finished.job.findings)
-    write_bytes(path, overlay_png(finished.volume, finished.segmentation, letters=placed))
+    write_bytes(path, overlay_png(finished.volume, finished.segmentation, letters=finished.is_placed))
 
 
 def _measurements(finished: Finished, path: Path) -> None:
@@ -249,11 +254,12 @@ def write_case(finished: Finished, out: Path) -> Written:
     Raises
     ------
     OutputError
-        Where a format that applies could not be written, or does not hold what was to be written; the folder is then
-        as before.
+        Where a format that applies could not be written, or does not hold what was to be written, or the case's folder
+        holds files of others; the folder is then as before.
     """
     case_id = finished.job.id
     partial = out / f".{case_id}.partial"
+    require_replaceable(out, case_id)
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
@@ -269,34 +275,43 @@ def write_case(finished: Finished, out: Path) -> Written:
 def _written(finished: Finished, folder: Path) -> Written:
     """Write every format into a folder, then open all of them again."""
     written = Written({}, {}, {}, ())
-    findings: list[Finding] = []
+    missing: dict[tuple[str, str], list[str]] = {}
     paths: dict[str, Path] = {}
     recheck = Recheck(finished)
     name = ""
     try:
         for name in written_formats(finished.options.formats):
             paths[name] = folder / FORMATS[name].file
-            left_out = _left_out(finished, name, paths[name])
-            if left_out is not None:
+            obstacle = _obstacle(finished, name, paths[name])
+            if obstacle is not None:
                 del paths[name]
-                findings += [left_out] if name in finished.options.formats else []
+                missing.setdefault((obstacle.found, obstacle.remedy), []).append(name)
         for name, path in paths.items():
             written.checks[name] = recheck.check(name, path)
             written.outputs[name] = f"{finished.job.id}/{path.name}"
             written.hashes[name] = _content_sha256(path)
     except MedsegError as error:
-        raise OutputError(f"{name}: {error.found}", expected=error.expected, where=error.where) from error
-    return replace(written, findings=tuple(findings))
+        words = f"writing {name} failed: {error.found}"
+        raise OutputError(words, expected=error.expected, remedy=error.remedy) from error
+    return replace(written, findings=tuple(_left_out(missing, finished.options.formats)))
 
 
-def _left_out(finished: Finished, name: str, path: Path) -> Finding | None:
+def _left_out(missing: Mapping[tuple[str, str], Sequence[str]], asked: Sequence[str]) -> Iterable[Finding]:
+    """Yield a finding for each reason why formats that were asked for do not apply."""
+    for (why, remedy), names in missing.items():
+        named = ", ".join(name for name in names if name in asked)
+        if named:
+            yield finding(NOT_APPLICABLE, f"{named}: {why}", remedy=remedy)
+
+
+def _obstacle(finished: Finished, name: str, path: Path) -> InputError | None:
     """Write one format, or return why the case cannot have it."""
     try:
         FORMATS[name].write(finished, path)
     except InputError as error:
         if error.code != NOT_APPLICABLE:
             raise
-        return finding(NOT_APPLICABLE, f"{name}: {error.found}")
+        return error
     return None
 
 
@@ -315,6 +330,23 @@ def holds_only_outputs(folder: Path) -> bool:
         path.name in ours and (not path.is_dir() or all(mesh.suffix == SUFFIX for mesh in path.iterdir()))
         for path in folder.iterdir()
     )
+
+
+def require_replaceable(out: Path, case_id: str) -> None:
+    """Make sure that a case's folder, where there is one, holds nothing but outputs: it will be replaced.
+
+    Raises
+    ------
+    OutputError
+        Where it holds something else: a mask corrected by hand, say.
+    """
+    place = out / case_id
+    if place.is_dir() and not holds_only_outputs(place):
+        raise OutputError(
+            "the case's folder holds files that medseg did not write, and would be replaced",
+            where=case_id,
+            remedy="Move them elsewhere, or write to another folder",
+        )
 
 
 def _content_sha256(path: Path) -> str:

@@ -84,8 +84,9 @@ def _sentence(error: Exception) -> str:
     """Return what a person is told of an error; nothing where the help was shown instead."""
     match error:
         case TyperException():
-            said = error.format_message().rstrip(".")
-            return f"{said}. Try 'medseg --help'." if said else ""
+            said = error.format_message().replace("Value error, ", "").rstrip(".")
+            context = getattr(error, "ctx", None)
+            return f"{said}. Try '{context.command_path if context else 'medseg'} --help'." if said else ""
         case MedsegError():
             return str(error)
         case MemoryError():

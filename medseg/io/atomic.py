@@ -64,8 +64,7 @@ def atomic_path(path: Path, *, suffix: str | None = None) -> Iterator[Path]:
         temporary.replace(path)
         _flush_folder(path.parent)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise OutputError(f"the file could not be written ({reason})", where=str(path)) from error
+        raise OutputError(f"the file could not be written ({_reason(error)})", where=str(path)) from error
     finally:
         with suppress(OSError):  # after the rename there is nothing left; otherwise the error above is the one to tell
             temporary.unlink(missing_ok=True)
@@ -80,6 +79,16 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     r"""Write a whole text file atomically, as UTF-8 with ``\n`` line ends; see `atomic_path`."""
     write_bytes(path, content.encode("utf-8"))
+
+
+def _reason(error: OSError) -> str:
+    """Return the system's words for what went wrong; pydicom raises an error of its own around the system's."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
 
 
 def _flush(path: Path) -> None:

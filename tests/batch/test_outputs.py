@@ -136,8 +136,61 @@ def test_what_is_no_series_goes_without_dicom_objects(run: Run) -> None:
     case, _ = run(is_dicom=False, formats=("nifti", "sr", "rtstruct", "stl"))
     assert case["status"] == "done", case["reason"]
     assert case["outputs"].keys() == {"nifti", "stl"}
+    (told,) = (f for f in case["findings"] if f["code"] == "format-not-applicable")
+    assert told["message"] == "rtstruct, sr: a DICOM object needs a DICOM series to refer to"
+    assert "series itself" in told["remedy"]
+
+
+def test_a_report_that_cannot_be_says_what_its_seg_lacks(run: Run) -> None:
+    def nameless(paths: list[Path]) -> tuple[Path, ...]:
+        for path in paths:
+            dataset = pydicom.dcmread(path)
+            dataset.StudyInstanceUID = ""
+            dataset.save_as(path)
+        return ()
+
+    case, _ = run(drop=nameless, formats=("nifti", "sr"))
+    assert case["outputs"].keys() == {"nifti"}, case["reason"]
     told = [f["message"] for f in case["findings"] if f["code"] == "format-not-applicable"]
-    assert [words.split(":")[0] for words in told] == ["rtstruct", "sr"]
+    assert told == ["sr: the files hold no StudyInstanceUID"]
+
+
+def test_what_others_left_in_a_case_folder_is_never_removed(run: Run) -> None:
+    case, out = run(formats=("nifti",))
+    note = out / case["id"] / "corrected.nii.gz"
+    note.write_bytes(b"an hour of work")
+    assert run(formats=("nifti",), resume=True)[0]["status"] == "skipped"
+    for again in ({"formats": ("nifti", "png"), "resume": True}, {"overwrite": True}):
+        case, _ = run(**again)
+        assert (case["status"], "did not write" in case["reason"]) == ("failed", True)
+        assert note.read_bytes() == b"an hour of work"
+
+
+def _as_x_ray(paths: list[Path]) -> list[Path]:
+    """Make an X-ray of the first file; return the others."""
+    dataset = pydicom.dcmread(paths[0])
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
+    dataset.Modality, dataset.ImagerPixelSpacing = "DX", dataset.PixelSpacing
+    del dataset.ImagePositionPatient, dataset.ImageOrientationPatient, dataset.PixelSpacing
+    dataset.save_as(paths[0])
+    return paths[1:]
+
+
+@pytest.mark.parametrize("is_x_ray", [False, True])
+def test_a_picture_names_sides_only_where_they_are_known(
+    is_x_ray: bool, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    draw = outputs_module.overlay_png
+
+    def drawn(*scan: Any, letters: bool) -> bytes:
+        asked.append(letters)
+        return draw(*scan, letters=letters)
+
+    monkeypatch.setattr(outputs_module, "overlay_png", drawn)
+    case, _ = run(formats=("png",), any_modality=True, **({"drop": _as_x_ray} if is_x_ray else {}))
+    assert case["status"] == "done", case["reason"]
+    assert asked == [not is_x_ray]
 
 
 def test_a_picture_has_no_mesh(

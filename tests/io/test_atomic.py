@@ -118,3 +118,15 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path):
     assert done.returncode == -9
     assert path.read_text() == "old"
     assert all(p == path or p.name.startswith(PART_PREFIX) for p in tmp_path.iterdir())
+
+
+def test_the_words_of_the_system_are_told_through_other_errors(tmp_path: Path):
+    def write() -> None:
+        with atomic_path(tmp_path / "a.dcm"):
+            try:
+                raise OSError(28, "No space left on device")
+            except OSError as error:
+                raise OSError("while writing an element") from error
+
+    with pytest.raises(OutputError, match=r"could not be written \(No space left on device\)"):
+        write()

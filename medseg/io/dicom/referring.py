@@ -70,9 +70,14 @@ def reference_datasets(source: SourceSeries) -> list[Dataset]:
     with quiet():
         by_path = {first: whole_header(first), **{path: slice_header(path) for path in others}}
         datasets = [by_path[path] for path in source.paths]
-        obstacle = _obstacle(list(by_path.values())) or _unplaced(datasets, source)
+        obstacle, remedy = (
+            _obstacle(list(by_path.values())),
+            "Export the series with its UIDs, or ask for other formats",
+        )
+        if not obstacle:
+            obstacle, remedy = _unplaced(datasets, source), "Ask for other formats"
     if obstacle:
-        raise InputError(obstacle, where=source.id, code="format-not-applicable", remedy=_remedy())
+        raise InputError(obstacle, where=source.id, code="format-not-applicable", remedy=remedy)
     for dataset in by_path.values():
         if dataset.get("SliceThickness") is None and source.geometry is not None:
             dataset.SliceThickness = DSfloat(source.geometry.spacing_mm[0], auto_format=True)
@@ -129,7 +134,7 @@ def seg_obstacle(source: SourceSeries) -> Finding | None:
     except InputError as error:
         if error.code != "format-not-applicable":
             raise
-        return finding(error.code, f"no DICOM object can refer to this series: {error.found}")
+        return finding(error.code, f"no DICOM object can refer to this series: {error.found}", remedy=error.remedy)
     return None
 
 
@@ -138,10 +143,6 @@ def _frames(dataset: Dataset) -> int:
         return int(dataset.get("NumberOfFrames") or 1)
     except (ValueError, TypeError):
         return 1
-
-
-def _remedy() -> str:
-    return "Ask for another format, or export the series with its UIDs"
 
 
 def _obstacle(datasets: list[Dataset]) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CLOSED = frozenset({"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"})
 """The geometric types of contours that enclose something."""
 _MAX_BYTES = 2**29
-_MAX_ITEMS = 2**18  # two for each contour; below 3 kB of memory each
+MAX_ITEMS = 2**18  # of sequences in a file, two for each contour; below 3 kB of memory each
 _MAX_POINTS = 2**24
 _FARTHEST_MM = 1e6
 _ITEM = b"\xfe\xff\x00\xe0"  # starts each item of a sequence (PS3.5 section 7.5)
@@ -118,8 +118,8 @@ def _loaded(path: Path) -> Dataset:
     if path.stat().st_size > _MAX_BYTES:
         raise InputError(f"the file holds {path.stat().st_size} bytes", expected=f"an RTSTRUCT of at most {_MAX_BYTES}")
     content = path.read_bytes()
-    if content.count(_ITEM) > _MAX_ITEMS:
-        raise InputError("the file holds more contours than can be true", expected=f"at most {_MAX_ITEMS} items")
+    if content.count(_ITEM) > MAX_ITEMS:
+        raise InputError("the file holds more contours than can be true", expected=f"at most {MAX_ITEMS} items")
     if DeflatedExplicitVRLittleEndian.encode() in content[:_META_BYTES]:  # a few bytes may inflate without bounds
         raise InputError("the file is deflated", expected="another transfer syntax", code="undecodable")
     dataset = pydicom.dcmread(BytesIO(content), force=True)

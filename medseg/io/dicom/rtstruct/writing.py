@@ -35,6 +35,7 @@ from medseg.io.dicom.rtstruct.modules import (
     rtstruct_header,
 )
 from medseg.io.dicom.rtstruct.reading import rasterised, rois_of
+from medseg.io.dicom.rtstruct.rois import MAX_ITEMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,6 +54,7 @@ _ENCODING = (True, True)  # implicit VR, little endian
 _CONTOUR_DATA = Tag("ContourData")
 _LONGEST_NUMBER = 16  # DS
 _FEWEST_DIGITS = 3
+_OTHER_ITEMS = 2**13  # room for what is no contour: references, structures, observations
 _FINER = 1e-3  # of a voxel: how far rounding may move a vertex
 
 Box = tuple[slice, slice, slice]
@@ -121,10 +123,11 @@ def write_rtstruct(
             add_references(dataset, references, headers[0])
             add_structures(dataset, segmentation, algorithm)
             slices = [_Slice(reference, geometry.affine[:3, 1:3].T) for reference in references]
-            dataset.ROIContourSequence = Sequence(
+            drawn = (
                 _drawn(number, label, _outlines(mask, label.id, boxes.get(label.id)), slices)
                 for number, label in enumerate(segmentation.labels, start=1)
             )
+            dataset.ROIContourSequence = Sequence(_readable(drawn))
             with atomic_path(path, suffix=".dcm") as temporary:
                 dataset.save_as(temporary, enforce_file_format=True)
                 del dataset
@@ -167,6 +170,21 @@ def _drawn(
     if contours:  # of one without any, the sequence is left out: it may not be empty
         item.ContourSequence = Sequence(contours)
     return item
+
+
+def _readable(structures: Iterable[Dataset]) -> Iterable[Dataset]:
+    """Yield the structures as long as they are not more than a reader takes: a mask of noise has a piece a voxel."""
+    most = MAX_ITEMS // 2 - _OTHER_ITEMS
+    contours = 0
+    for structure in structures:
+        contours += len(structure.get("ContourSequence") or ())
+        if contours > most:
+            raise OutputError(
+                "the mask falls into more pieces than an RTSTRUCT can hold",
+                expected=f"at most {most} contours",
+                remedy="Ask for other formats",
+            )
+        yield structure
 
 
 def _contour(nth: int, where: _Slice, polygon_yx: NDArray[np.float64]) -> Dataset:

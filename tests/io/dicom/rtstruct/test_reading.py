@@ -256,7 +256,7 @@ def test_two_structures_of_one_number_are_refused(tmp_path):
         rois_of(tmp_path / "rs.dcm")
 
 
-@pytest.mark.parametrize(("limit", "most"), [("_MAX_BYTES", 100), ("_MAX_ITEMS", 2), ("_MAX_POINTS", 7)])
+@pytest.mark.parametrize(("limit", "most"), [("_MAX_BYTES", 100), ("MAX_ITEMS", 2), ("_MAX_POINTS", 7)])
 def test_sizes_are_bounded(limit, most, tmp_path, monkeypatch):
     rtstruct(square(1, 1, 3), square(2, 1, 3)).save_as(tmp_path / "rs.dcm", enforce_file_format=True)
     assert len(rois_of(tmp_path / "rs.dcm")) == 1
