@@ -77,7 +77,7 @@ def _by_number(headers: list[Header]) -> list[Scan]:
         return [Scan(headers)]
     for name, of, fewest in _NUMBERS:
         parts = _parts(headers, of)
-        if len(parts) < 2 or min(map(len, parts)) < fewest or len({(h.path, of(h)) for h in headers}) > len({h.path for h in headers}):
+        if len(parts) < 2 or min(map(len, parts)) < fewest or _cuts_a_file(parts):
             continue
         if not all(_stacked(part).is_regular for part in parts):
             continue
@@ -94,6 +94,12 @@ _NUMBERS: tuple[tuple[str, Callable[[Header], Hashable], int], ...] = (
     ("folders", lambda h: h.path.parent, 3),  # archives spread the files of one scan over folders by chance
 )
 """What may number scans: its name, where it stands, and the slices that each part must have at least."""
+
+
+def _cuts_a_file(parts: Sequence[Sequence[Header]]) -> bool:
+    """Tell whether slices of one file are in several parts."""
+    files = [{header.path for header in part} for part in parts]
+    return sum(map(len, files)) > len(set().union(*files))
 
 
 def _parts(headers: Sequence[Header], of: Callable[[Header], Hashable]) -> list[list[Header]]:
