@@ -278,7 +278,7 @@ def test_a_file_in_the_wrong_place_fails_the_case(
     monkeypatch.setattr(outputs_module, "FORMATS", changed)
     case, out = run(formats=("measurements", name))
     assert case["status"] == "failed"
-    assert f"{name}: the file does not hold what was written".lower() in case["reason"].lower()
+    assert case["reason"].startswith(f"Writing {name} failed: the file does not hold what was written (")
     assert re.search(words, case["reason"])
     assert case["outputs"] == {}
     assert sorted(p.name for p in out.iterdir()) == ["journal.sqlite", "manifest.json", "report.html"]

@@ -230,3 +230,10 @@ def test_looking_at_files_loads_no_network_library(command: str, tmp_path: Path)
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"torch", "monai", "lightning_fabric"} & set(ran.stdout.split())
+
+
+def test_a_wrong_choice_names_the_command_to_ask_for_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["segment", "m", "in", "-o", "out", "--seg-type", "rle"]) == 1
+    said = capsys.readouterr().err
+    assert "'rle' is not one of 'binary', 'labelmap'. Try 'medseg segment --help'." in said
+    assert "Value error" not in said

@@ -70,13 +70,10 @@ def reference_datasets(source: SourceSeries) -> list[Dataset]:
     with quiet():
         by_path = {first: whole_header(first), **{path: slice_header(path) for path in others}}
         datasets = [by_path[path] for path in source.paths]
-        obstacle, remedy = (
-            _obstacle(list(by_path.values())),
-            "Export the series with its UIDs, or ask for other formats",
-        )
-        if not obstacle:
-            obstacle, remedy = _unplaced(datasets, source), "Ask for other formats"
+        nameless = _obstacle(list(by_path.values()))
+        obstacle = nameless or _unplaced(datasets, source)
     if obstacle:
+        remedy = "Export the series with its UIDs, or ask for other formats" if nameless else "Ask for other formats"
         raise InputError(obstacle, where=source.id, code="format-not-applicable", remedy=remedy)
     for dataset in by_path.values():
         if dataset.get("SliceThickness") is None and source.geometry is not None:

@@ -341,3 +341,11 @@ def test_an_rtstruct_among_images_is_ignored(tmp_path, make_case):
         "series": "ok",
         "rtstruct": "ignored",
     }
+
+
+def test_a_mask_in_more_pieces_than_a_reader_takes_is_refused_in_words(make_case, tmp_path, monkeypatch):
+    source, mask, _ = make_case()
+    monkeypatch.setattr(rtstruct_module, "MAX_ITEMS", 2 * (rtstruct_module._OTHER_ITEMS + 3))
+    with pytest.raises(OutputError, match="more pieces than an RTSTRUCT can hold; expected at most 3 contours"):
+        write_rtstruct(mask, tmp_path / "rs.dcm", source=source)
+    assert not (tmp_path / "rs.dcm").exists()
