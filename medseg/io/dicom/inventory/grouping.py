@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from medseg.io.dicom.findings import Finding, finding
 from medseg.io.dicom.header.mosaic import tiles_of
 from medseg.io.dicom.header.multiframe import frames_of
 from medseg.io.dicom.inventory.copies import without_copies
+from medseg.io.dicom.inventory.positions import stack
 from medseg.io.dicom.inventory.scans import scans_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from medseg.io.dicom.header.reading import Header
 
 _SAME_COSINE = 2e-3  # 0.1 degrees between two directions
+_MEANING = 3  # values of ImageType whose meaning the standard fixes
 _SAME_SPACING = 1e-3  # relative
 
 
@@ -104,15 +106,56 @@ def _volumes_of(members: list[Header], *, has_uid: bool) -> list[Group]:
             groups.append(Group(slices))
         else:
             home.headers.extend(slices)
+    groups = _rejoined(groups)
     notes = _differences(groups)
-    scans = [scan for g in groups for scan in scans_of(g.headers)]
-    groups = [*(Group(scan.headers, findings=scan.findings) for scan in scans), *scattered]
+    scans = [(scan, g.findings) for g in groups for scan in scans_of(g.headers)]
+    groups = [*(Group(scan.headers, findings=[*found, *scan.findings]) for scan, found in scans), *scattered]
     for g in groups:
         g.findings.extend(notes)
         own = {header.path for header in g.headers}
         g.copies.extend(copy for copy, twin in copies if twin.path in own)
         g.findings.extend(_identity(g, has_uid=has_uid))
     return groups
+
+
+def _rejoined(groups: list[Group]) -> list[Group]:
+    """Put groups together that differ in the later values of ImageType alone and make one stack, with each place once.
+
+    The first three values say whether pixels are original, whether they are primary, and what they show (PS3.3 section
+    C.7.6.1.1.2); behind them vendors note what they like, for one slice and not for the next.
+    """
+    joined: list[Group] = []
+    for alike in _alike_but_for_remarks(groups):
+        headers = [header for g in alike for header in g.headers]
+        if len(alike) > 1 and _make_one_stack(headers):
+            words = "the slices differ in the later values of ImageType; by their positions they are one scan"
+            joined.append(Group(headers, findings=[finding("mixed-type", words)]))
+        else:
+            joined.extend(alike)
+    return joined
+
+
+def _alike_but_for_remarks(groups: Sequence[Group]) -> list[list[Group]]:
+    alike: list[list[Group]] = []
+    for g in groups:
+        plain = _without_remarks(g.first)
+        home = next((others for others in alike if _fits(plain, _without_remarks(others[0].first))), None)
+        if home is None:
+            alike.append([g])
+        else:
+            home.append(g)
+    return alike
+
+
+def _without_remarks(header: Header) -> Header:
+    return replace(header, image_type=header.image_type[:_MEANING])
+
+
+def _make_one_stack(headers: Sequence[Header]) -> bool:
+    if not headers[0].has_geometry:
+        return False
+    whole = stack([h.position or () for h in headers], headers[0].orientation or ())
+    return whole.is_regular and len(whole.places) == len(headers)
 
 
 def _identity(g: Group, *, has_uid: bool) -> list[Finding]:

@@ -114,3 +114,17 @@ def test_folders_that_an_archive_chose_by_chance_part_nothing(tmp_path, write_sc
         (tmp_path / f"{n % 4:02x}").mkdir(exist_ok=True)
         path.rename(tmp_path / f"{n % 4:02x}" / f"{n}")
     assert found(tmp_path) == [("repairable", 1, 6, {"missing-slice"})]
+
+
+def test_remarks_behind_the_meaning_of_image_types_part_no_stack(tmp_path, write_scan):
+    """Two vendors' remarks in turn, so that each alone has gaps: one scan, at the spacing it was made with."""
+    write_scan((0, 3, 6, 9, 12), ImageType=lambda n: ["ORIGINAL", "PRIMARY", "AXIAL", ("A", "B", "C")[n % 3]])
+    (item,) = inspect_folder(tmp_path).items
+    assert (item.status, item.shape[0], item.spacing_mm[0]) == ("ok", 5, 3.0)
+    assert {f.code for f in item.findings} == {"mixed-type"}
+
+
+def test_remarks_on_the_same_places_part_fat_from_water(tmp_path, write_scan):
+    for name in ("WATER", "FAT"):
+        write_scan(EVEN, ImageType=["DERIVED", "PRIMARY", "DIXON", name])
+    assert found(tmp_path) == [("ok", 1, 4, {"mixed-type"})] * 2
