@@ -105,6 +105,8 @@ def _without_pixels(header: Header) -> tuple[Kind, tuple[Finding, ...]]:
         if header.pixels is not None or (header.rows and header.columns):
             lacking = "size (Rows, Columns)" if header.pixels is not None else "pixel data"
             return "series", (finding("no-pixel-data", f"an image without its {lacking}"),)
+        if header.series_uid:  # cut off: a slice of a scan is lost, which must not pass for a foreign file
+            return "series", (finding("no-pixel-data", "the header of an image that ends before its size and pixels"),)
         words = "the header of an image alone, without size and pixels"
         return "other", (finding("no-pixel-data", words, effect="ignored"),)
     name = uid.UID(header.sop_class).name if header.sop_class else ""

@@ -128,3 +128,18 @@ def test_remarks_on_the_same_places_part_fat_from_water(tmp_path, write_scan):
     for name in ("WATER", "FAT"):
         write_scan(EVEN, ImageType=["DERIVED", "PRIMARY", "DIXON", name])
     assert found(tmp_path) == [("ok", 1, 4, {"mixed-type"})] * 2
+
+
+def test_a_slice_cut_off_within_its_header_is_no_foreign_file(tmp_path, write_scan):
+    write_scan(EVEN)
+    last = max(tmp_path.glob("*/*"))
+    last.write_bytes(last.read_bytes()[: last.read_bytes().index(b"\x28\x00\x02\x00")])  # before group 0028: the size
+    whole, cut = sorted(inspect_folder(tmp_path).items, key=lambda item: item.status)
+    assert (whole.status, whole.shape[0], cut.status, cut.paths) == (
+        "ok",
+        3,
+        "refused",
+        (last.relative_to(tmp_path).as_posix(),),
+    )
+    assert "no-pixel-data" in {f.code for f in cut.findings}
+    assert "do not say where they lie" in " ".join(f.message for f in whole.findings)
