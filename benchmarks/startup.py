@@ -11,12 +11,15 @@ import subprocess
 import sys
 import time
 
+from pydicom.data import get_testdata_file
+
 ROUNDS = 7
 PROGRAMS = {
     "python, doing nothing": ["-c", "pass"],
     "import medseg": ["-c", "import medseg"],
     "medseg.Geometry": ["-c", "import medseg; medseg.Geometry"],
     "medseg --help": ["-m", "medseg", "--help"],
+    "medseg inspect, one slice": ["-m", "medseg", "inspect", str(get_testdata_file("CT_small.dcm"))],
 }
 
 
@@ -34,7 +37,7 @@ def main() -> None:
         for name, arguments in PROGRAMS.items():
             times[name].append(seconds(arguments))
     for name, measured in times.items():
-        print(f"{name:24} {statistics.median(measured):6.3f} s")
+        print(f"{name:26} {statistics.median(measured):6.3f} s")
 
 
 if __name__ == "__main__":
