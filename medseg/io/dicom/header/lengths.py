@@ -22,7 +22,6 @@ __all__ = [
     "UNDEFINED",
     "PixelElement",
     "inflated",
-    "is_deflated",
     "measure",
     "missing_bytes",
     "says_deflated",
@@ -109,30 +108,6 @@ def says_deflated(stream: BinaryIO) -> bool:
     return False
 
 
-def is_deflated(stream: BinaryIO) -> bool:
-    """Tell whether the data set behind the file meta information is deflated, leaving the stream at its start.
-
-    Raises
-    ------
-    ValueError
-        Where it would inflate to more than a quarter of a gigabyte.
-    """
-    if not says_deflated(stream):
-        stream.seek(0)
-        return False
-    walker = Walker(stream, implicit=False, little=True, most=_MOST_META)
-    at = META
-    for element in walker.elements(META):
-        if element.tag >> 16 != META_GROUP:
-            break
-        at = element.start + element.length
-    stream.seek(at)
-    for _ in _chunks(stream):
-        pass
-    stream.seek(0)
-    return True
-
-
 def inflated(stream: BinaryIO) -> bytes:
     """Return what the rest of a stream inflates to.
 
@@ -147,8 +122,8 @@ def inflated(stream: BinaryIO) -> bytes:
 def _chunks(stream: BinaryIO) -> Iterator[bytes]:
     inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
     try:
-        while chunk := stream.read(_CHUNK):
-            while chunk:
+        while not inflater.eof and (chunk := stream.read(_CHUNK)):
+            while chunk and not inflater.eof:  # what is behind the end is padding, and would be given back for ever
                 part = inflater.decompress(chunk, _CHUNK)
                 total += len(part)
                 if total > _MAX_INFLATED:
