@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from medseg.errors import InputError
+from medseg.io.dicom.header.reading import is_dicom, read_header
 from medseg.io.dicom.quiet import quiet
 from medseg.io.dicom.series import find_series
 from medseg.io.dicom.source_headers import slice_header
@@ -41,6 +42,8 @@ def origin_of(path: Path) -> Origin:
     for file in islice(files, _TRIED):
         try:
             with quiet():
+                if not is_dicom(file) or read_header(file) is None:
+                    continue  # whatever a file claims, this much of it can be read in bounds
                 header = slice_header(file)
         except InputError:
             continue  # a foreign or damaged file among the slices; reading the image says so

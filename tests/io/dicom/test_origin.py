@@ -6,6 +6,7 @@ import pydicom
 import pytest
 
 from medseg.io.dicom import find_series, origin_of, write_series
+from medseg.io.dicom.header import lengths
 from medseg.io.dicom.origin import series_uid_of
 
 
@@ -43,6 +44,17 @@ def test_foreign_files_are_passed_over(written):
     assert origin_of(folder) == wanted
     assert origin_of(folder / "0.txt") == ("", "")
     assert origin_of(next(folder.glob("slice*"))) == wanted
+
+
+def test_a_file_that_inflates_without_bounds_is_passed_over(written, monkeypatch):
+    path = next(written("a", "s", "7").glob("slice*"))
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    dataset.PixelData = bytes(2**22)
+    dataset.save_as(path)
+    assert origin_of(path).study
+    monkeypatch.setattr(lengths, "_MAX_INFLATED", 2**21)
+    assert origin_of(path) == ("", "")
 
 
 def test_marks_hold_nothing_of_the_header(written):
