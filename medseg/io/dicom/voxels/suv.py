@@ -97,6 +97,8 @@ def uptake_of(dataset: Dataset) -> Uptake | str:
             return _from_counts(dataset)
     except _LackingError as reason:
         return str(reason)
+    except (ArithmeticError, ValueError):  # anonymisers leave the year 1; a day before it is on no calendar
+        return "dates, times or durations beyond reckoning"
     return f"the values are in {units}" if units in _UNITS else "Units is missing or not known"
 
 

@@ -202,6 +202,23 @@ def test_what_is_missing_is_named_and_no_value_told(changes, named):
     assert "JANE" not in reason
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"SeriesDate": "00010101", "AcquisitionDate": "00010101", "RadiopharmaceuticalStartTime": "230000"},
+        {
+            "DecayCorrection": "NONE",
+            "AcquisitionDate": "99991231",
+            "AcquisitionTime": "235900",
+            "ActualFrameDuration": 10**9,
+        },
+        {"DecayCorrection": "NONE", "ActualFrameDuration": 1000, "RadionuclideHalfLife": 5e-324},
+    ],
+)
+def test_what_is_on_no_calendar_gives_no_uptake(changes):
+    assert uptake_of(header(**changes)) == "dates, times or durations beyond reckoning"
+
+
 def test_all_that_is_missing_is_named_at_once():
     reason = uptake_of(header(PatientWeight=None, RadionuclideTotalDose=None))
     assert reason == "PatientWeight, RadionuclideTotalDose missing or not usable"
