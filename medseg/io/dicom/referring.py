@@ -167,7 +167,7 @@ def _position(dataset: Dataset, piece: Slice) -> NDArray[np.float64] | None:
     """Return where the header places a slice; ``None`` where it does not, or only the mosaic that holds it."""
     if piece.tile is not None:
         return None
-    value = dataset.get("ImagePositionPatient") or _of_frame(dataset, piece.frame)
+    value = _of_frame(dataset, piece.frame) or dataset.get("ImagePositionPatient")
     try:
         position = np.array([float(v) for v in value or ()])
     except (ValueError, TypeError):

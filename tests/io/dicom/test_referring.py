@@ -128,6 +128,16 @@ def test_a_file_that_went_is_named_without_its_folder(make_source, tmp_path):
     assert str(tmp_path) not in str(caught.value)
 
 
+def test_a_frame_lies_where_its_own_group_says(tmp_path, test_data):
+    (path,) = [p for p in (test_data / "dicom_edge" / "enhanced_ct").iterdir() if p.is_file()]
+    wanted = references_of(find_series(path), reference_datasets(find_series(path)))
+    dataset = pydicom.dcmread(path)
+    dataset.ImagePositionPatient = [1, 2, 3]  # some converters leave that of one frame there
+    dataset.save_as(tmp_path / "odd.dcm")
+    source = find_series(tmp_path / "odd.dcm")
+    assert references_of(source, reference_datasets(source)) == wanted
+
+
 def test_tiles_of_a_mosaic_lie_where_the_grid_says(make_source):
     source = make_source()
     grid = Geometry((4, 3, 3), source.geometry.affine)
