@@ -217,4 +217,5 @@ def _first_unmet(conditions: Iterable[Condition], facts: Mapping[str, Fact]) -> 
 
 def _contains(text: str, part: str) -> bool:
     """Tell whether a text holds a part, in which ``*`` and ``?`` stand for any text and any letter."""
-    return re.match(translate(f"*{part.casefold()}*"), text.casefold()) is not None
+    pattern = part.casefold().replace("[", "[[]")  # a bracket is a letter: descriptions such as "T2 [FS]" hold them
+    return re.match(translate(f"*{pattern}*"), text.casefold()) is not None

@@ -63,6 +63,8 @@ NIFTI: dict[str, Fact] = dict.fromkeys(TEXTS, "") | {"id": "a", "kind": "volume"
         ("pixel!=0.45", True),
         ("modality=MR slices>10", True),
         ("modality=MR slices>30", False),
+        ("description~'[T1]'", False),
+        ("description~'T[12]'", False),
         ("modality=CT or slices>10", True),
         ("modality=CT OR slices>30", False),
         ("modality=CT slices>10 or modality=MR spacing>5", True),
@@ -71,6 +73,12 @@ NIFTI: dict[str, Fact] = dict.fromkeys(TEXTS, "") | {"id": "a", "kind": "volume"
 )
 def test_a_rule_takes_what_it_says(text: str, taken: bool) -> None:
     assert (not parse(text).unmet(T1)) is taken
+
+
+def test_a_bracket_is_a_letter() -> None:
+    facts: dict[str, Fact] = {"description": "AX T2 [FS] 3mm"}
+    assert not parse("description~'t2 [fs]'").unmet(facts)
+    assert parse("description~'[xf]'").unmet(facts)
 
 
 def test_what_is_not_known_meets_negations_only() -> None:
