@@ -184,9 +184,9 @@ class RoiRules:
 
     def _rule_of(self, name: str) -> int | None:
         rules = self.regions or self.patterns
-        plain = _plain(name)
-        exact = [n for n, (pattern, _) in enumerate(rules) if _plain(pattern) == plain]
-        found = exact or [n for n, (pattern, _) in enumerate(rules) if fnmatchcase(plain, _plain(pattern))]
+        plain = plain_name(name)
+        exact = [n for n, (pattern, _) in enumerate(rules) if plain_name(pattern) == plain]
+        found = exact or [n for n, (pattern, _) in enumerate(rules) if fnmatchcase(plain, plain_name(pattern))]
         if len({rules[n][1] for n in found}) > 1:
             raise InputError(
                 f"the structure {name!r} fits {rules[found[0]][0]!r} and {rules[found[1]][0]!r}",
@@ -231,8 +231,15 @@ def name_of_pattern(pattern: str) -> str:
     return _WILD.sub("", pattern).strip(" _-")
 
 
-def _plain(text: str) -> str:
-    return unicodedata.normalize("NFC", text.strip().casefold())
+def plain_name(name: str) -> str:
+    """Return what is compared of a structure's name: no outer blanks, no case, one way of storing its letters.
+
+    Examples
+    --------
+    >>> plain_name(" Größe") == plain_name("GRO\u0308SSE")
+    True
+    """
+    return unicodedata.normalize("NFC", name.strip().casefold())
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from medseg.errors import InputError
 from medseg.io import read_segmentation, structure_names
 from medseg.labels import LabelSet
 from medseg.progress import ignore
-from medseg.rois import RoiRules
+from medseg.rois import RoiRules, plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,7 +51,7 @@ def rules_by_names(names: Iterable[str]) -> RoiRules:
     """
     first: dict[str, str] = {}
     for name in sorted(name.strip() for name in names):
-        first.setdefault(name.casefold(), name)
+        first.setdefault(plain_name(name), name)
     return RoiRules.from_labels(LabelSet.from_names(dict(enumerate((first[key] for key in sorted(first)), start=1))))
 
 
