@@ -31,7 +31,7 @@ _CHANNEL_FILE = re.compile(r"(?P<stem>.*)_(?P<channel>[0-9]{4})(?P<suffix>\.[^/]
 
 
 def find_jobs(
-    inputs: Sequence[Path], target: Target, *, out: Path, options: BatchOptions, progress: Progress = ignore
+    inputs: Sequence[Path], target: Target, *, out: Path | None, options: BatchOptions, progress: Progress = ignore
 ) -> tuple[Job, ...]:
     """Return a job for everything under the inputs, in the order found; what lies in `out` is passed over.
 
@@ -75,7 +75,7 @@ def job_of(case: Case, target: Target, *, options: BatchOptions) -> Job:
 
 def _only_series(path: Path, target: Target, options: BatchOptions) -> Job:
     """Return the job of the one scan under a path; where there is not one, a refusal."""
-    found = find_jobs((path,), target, out=path / "out", options=replace(options, select="", channels=()))
+    found = find_jobs((path,), target, out=None, options=replace(options, select="", channels=()))
     usable = [job for job in found if job.verdict == "segment"]
     if len(usable) == 1:
         return usable[0]
@@ -84,11 +84,11 @@ def _only_series(path: Path, target: Target, options: BatchOptions) -> Job:
     return Job(path.name, (), (), "refused", reason=reason)
 
 
-def _items(inputs: Sequence[Path], out: Path, progress: Progress) -> list[Item]:
+def _items(inputs: Sequence[Path], out: Path | None, progress: Progress) -> list[Item]:
     """Return the items of all inputs; a file that two inputs share counts once."""
     items: list[Item] = []
     seen: set[Path] = set()
-    ours = out.resolve()
+    ours = None if out is None else out.resolve()
     for path in inputs:
         for item in inspect_folder(path, progress=progress).items:
             places = {file.resolve() for file in item.files}

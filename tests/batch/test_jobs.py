@@ -7,7 +7,8 @@ import pytest
 
 from medseg.batch import BatchOptions
 from medseg.batch.job import Job, Target
-from medseg.batch.jobs import find_jobs
+from medseg.batch.jobs import find_jobs, job_of
+from medseg.case import Case
 from medseg.errors import InputError
 from medseg.io import write_volume
 from medseg.io.dicom.write import write_series
@@ -51,6 +52,12 @@ def test_a_model_of_two_channels_takes_numbered_files_together(folder: Path, sca
     volume = jobs["x"].read(TWO).volume
     assert volume.channels == ("T1", "T2")
     np.testing.assert_array_equal(volume.array, [scan(1).array[0], scan(2).array[0]])
+
+
+def test_a_case_of_a_data_set_may_lie_in_a_folder_of_any_name(folder: Path, scan: Callable[..., Volume]) -> None:
+    write_series(scan(), folder / "case" / "out", modality="MR")
+    job = job_of(Case("case", (folder / "case",)), ONE, options=BatchOptions())
+    assert (job.id, job.verdict, job.reason) == ("case", "segment", "")
 
 
 def test_a_second_channel_on_another_grid_is_taken_onto_the_first(folder: Path, scan: Callable[..., Volume]) -> None:
