@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from pydicom.uid import generate_uid
 
+from medseg.io.dicom.texts import as_text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from medseg.labels import LabelSet
-
-_LONGEST_TEXT = 64  # LO, as which a SEG holds a tracking id (PS3.5 section 6.2)
 
 
 class Tracking(NamedTuple):
@@ -23,7 +23,7 @@ class Tracking(NamedTuple):
     Attributes
     ----------
     id : str
-        For people: the label's name.
+        For people: the label's name, as a long string holds it.
     uid : str
         For programs: the same in SEG and SR.
     """
@@ -71,7 +71,7 @@ class Identity:
         >>> one.tracking[1].id, one.tracking[1].uid == other.tracking[1].uid, one.seg_series[:5]
         ('liver', False, '2.25.')
         """
-        tracking = {label.id: Tracking(label.name[:_LONGEST_TEXT], _fresh()) for label in labels}
+        tracking = {label.id: Tracking(as_text(label.name), _fresh()) for label in labels}
         return cls(
             seg_series=_fresh(),
             seg_instance=_fresh(),

@@ -19,6 +19,7 @@ from medseg.io.atomic import atomic_path
 from medseg.io.dicom.codes.naming import ABNORMAL_STRUCTURE, Concept, concept_of
 from medseg.io.dicom.quiet import quiet
 from medseg.io.dicom.referring import reference_datasets
+from medseg.io.dicom.texts import as_text
 from medseg.io.dicom.uids import derived_uid
 from medseg.labels import Code
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from medseg.labels import Label
     from medseg.volume import Segmentation
 
-_LONGEST_TEXT = 64
 _DECIMALS_ML = 6
 _VOLUME = Code("SCT", "118565006", "Volume")
 _MILLILITRE = Code("UCUM", "cm3", "cubic centimeter")  # CID 7462
@@ -147,7 +147,7 @@ def _document(
     numbers = _numbers(seg)
     if any(identity.tracking[i].uid not in numbers for i in segmentation.labels.ids):
         raise InputError("the DICOM SEG was written for another mask or in another run")
-    first, name = evidence[0], algorithm[:_LONGEST_TEXT] or "medseg"
+    first, name = evidence[0], as_text(algorithm) or "medseg"
     series = hd.sr.SourceSeriesForSegmentation(first.SeriesInstanceUID)
     groups = []
     for label, volume_ml in zip(segmentation.labels, segmentation.volumes_ml().values(), strict=True):

@@ -25,6 +25,11 @@ def test_structures_are_named_by_their_labels_as_far_as_dicom_holds_names():
     assert len(tracking[7].id) == 64
 
 
+def test_the_name_of_a_structure_is_one_that_dicom_holds():
+    identity = Identity.new(LabelSet((Label(1, "left\\right\tlobe", (1, 2, 3)),)))
+    assert identity.tracking[1].id == "left right lobe"
+
+
 def test_nobody_changes_it_later():
     identity = Identity.new(LABELS)
     assert identity.moment.tzinfo is not None

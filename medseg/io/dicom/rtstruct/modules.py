@@ -12,6 +12,7 @@ from pydicom.valuerep import DSfloat
 
 from medseg import __version__
 from medseg.io.dicom.codes.naming import ABNORMAL, ANATOMICAL_STRUCTURE, concept_of
+from medseg.io.dicom.texts import as_text
 from medseg.labels import Code
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ _COPIED = (  # patient, study and frame of reference, as PS3.3 section A.19.3 li
 _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management (retired): what readers expect here
 _ARTIFICIAL_INTELLIGENCE = Code("DCM", "123110", "Artificial Intelligence")
 _GROSS_TUMOR = ABNORMAL["gross tumor volume"][0]
-_LONGEST_TEXT = 64  # LO, PS3.5 section 6.2
 
 
 def rtstruct_header(first: Dataset, identity: Identity, description: str) -> Dataset:
@@ -161,8 +161,3 @@ def _coded(code: Code) -> Dataset:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme, code.meaning
     return item
-
-
-def as_text(words: str) -> str:
-    """Return words as a long string may hold them: without backslash and control characters (PS3.5 section 6.2)."""
-    return "".join(" " if c == "\\" or not c.isprintable() else c for c in words).strip()[:_LONGEST_TEXT].strip()

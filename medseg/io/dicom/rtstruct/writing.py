@@ -30,12 +30,12 @@ from medseg.io.dicom.rtstruct.contours import outlined, require_contours
 from medseg.io.dicom.rtstruct.modules import (
     add_references,
     add_structures,
-    as_text,
     image_reference,
     rtstruct_header,
 )
 from medseg.io.dicom.rtstruct.reading import rasterised, rois_of
 from medseg.io.dicom.rtstruct.rois import MAX_ITEMS
+from medseg.io.dicom.texts import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

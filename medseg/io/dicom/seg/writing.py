@@ -24,6 +24,7 @@ from medseg.io.dicom.referring import reference_datasets, references_of
 from medseg.io.dicom.regularise import on_slices
 from medseg.io.dicom.seg.build import Kind, Sources, build_seg
 from medseg.io.dicom.seg.frames import Frame, frames_of
+from medseg.io.dicom.texts import as_text
 from medseg.labels import Code
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from medseg.volume import Segmentation
 
 _TOLERANCE_MM = 1e-3
-_LONGEST_LABEL = 64  # LO, PS3.5 section 6.2
 _ARTIFICIAL_INTELLIGENCE = Code("DCM", "123110", "Artificial Intelligence")
 
 
@@ -100,7 +100,7 @@ def write_seg(  # noqa: PLR0913  what a person can ask of a SEG, each by its nam
         with quiet():
             described = _described(segmentation.labels, numbers, algorithm=algorithm, identity=identity)
             seg = build_seg(numbered, described, sources, kind=kind, all_frames=all_frames, identity=identity)
-            seg.SeriesDescription = _text(description)
+            seg.SeriesDescription = as_text(description)
             with atomic_path(path, suffix=".dcm") as temporary:
                 seg.save_as(temporary)
                 del seg
@@ -143,7 +143,7 @@ def _described(
     import highdicom as hd
 
     name = hd.AlgorithmIdentificationSequence(
-        name=_text(algorithm) or "medseg", family=_coded(_ARTIFICIAL_INTELLIGENCE), version=__version__
+        name=as_text(algorithm) or "medseg", family=_coded(_ARTIFICIAL_INTELLIGENCE), version=__version__
     )
     return [_segment(numbers[label.id], label, name, identity) for label in labels]
 
@@ -157,12 +157,12 @@ def _segment(
     tracking = identity.tracking[label.id]
     segment = hd.seg.SegmentDescription(
         segment_number=number,
-        segment_label=_text(label.name),
+        segment_label=as_text(label.name),
         segmented_property_category=_coded(concept.category),
         segmented_property_type=_coded(concept.type),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm,
-        tracking_id=_text(tracking.id),
+        tracking_id=tracking.id,
         tracking_uid=tracking.uid,
         display_color=hd.color.CIELabColor.from_rgb(*label.color),
     )
@@ -170,11 +170,6 @@ def _segment(
         what = segment.SegmentedPropertyTypeCodeSequence[0]
         what.SegmentedPropertyTypeModifierCodeSequence = DicomSequence([_coded(concept.modifier)])
     return segment
-
-
-def _text(words: str) -> str:
-    """Return words as a long string may hold them: without backslash and control characters (PS3.5 section 6.2)."""
-    return "".join(" " if c == "\\" or not c.isprintable() else c for c in words).strip()[:_LONGEST_LABEL].strip()
 
 
 def _coded(code: Code) -> hd.sr.CodedConcept:
