@@ -50,7 +50,9 @@ def require_mesh() -> None:
     """
     if importlib.util.find_spec("skimage") is None:
         raise MissingExtraError(
-            "STL meshes need scikit-image, which is not installed", remedy="Run: pip install 'medseg[stl]'"
+            "STL meshes need scikit-image, which is not installed",
+            remedy="Run: pip install 'medseg[stl]'",
+            code="missing-extra",
         )
 
 

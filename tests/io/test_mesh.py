@@ -121,8 +121,9 @@ def test_names_become_safe():
 def test_without_scikit_image_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     empty = Segmentation(np.zeros((2, 2, 2), np.uint8), Geometry((2, 2, 2), np.eye(4)), LABELS)
-    with pytest.raises(MissingExtraError, match=r"pip install 'medseg\[stl\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'medseg\[stl\]'") as caught:
         write_stl(empty, tmp_path / "stl")
+    assert caught.value.code == "missing-extra"
 
 
 def test_corners_are_numbered_by_their_place():

@@ -25,7 +25,7 @@ _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What a selection may ask for beside kind and grid. People write these texts: they are matched, never shown.
+    """What a selection may ask for beside kind and grid. People write these texts: they are matched, never written.
 
     Attributes
     ----------

@@ -46,7 +46,7 @@ class Placing:
         steps = np.linalg.inv(grid.affine[:3, :3]) @ np.column_stack(_steps_in_plane(dataset))
         whole = np.rint(steps)
         off = np.abs(steps - whole).max(axis=0) * np.array(self._shape)
-        if (np.abs(whole).sum(axis=0) != 1).any() or (off > max(_OFF_FAR, _OFF_GRID)).any():
+        if (np.abs(whole).sum(axis=0) != 1).any() or (off > _OFF_FAR).any():
             raise GeometryError(
                 "the frames of the segmentation are turned or spaced otherwise than the grid", expected=str(grid)
             )
