@@ -40,7 +40,10 @@ Channel = Annotated[
 AssumeRegistered = Annotated[
     bool, typer.Option("--assume-registered", help="Series in different frames of reference lie on each other.")
 ]
-Volume = Annotated[int | None, typer.Option(min=0, help="Which volume of a 4-D series or file, counted from 0.")]
+Volume = Annotated[
+    int | None,
+    typer.Option(min=0, help="Which volume of a 4-D series or file, counted from 0; others are taken as they are."),
+]
 OnIrregular = Annotated[
     Literal["refuse", "resample"],
     typer.Option(help="Slices missing or uneven: refuse, or interpolate onto a regular grid."),
