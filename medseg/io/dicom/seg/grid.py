@@ -8,7 +8,7 @@ import numpy as np
 
 from medseg.errors import GeometryError, InputError
 from medseg.geometry import Geometry
-from medseg.io.dicom.inventory.positions import slice_normal
+from medseg.io.dicom.inventory.positions import SAME_PLACE_MM, slice_normal
 from medseg.io.dicom.seg.frames import plane_of
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def smallest_grid(dataset: Dataset) -> Geometry:
     positions = _positions(dataset)
     points = np.unique(np.round(positions, 4), axis=0)
     points = points[np.argsort(points @ normal)]
+    points = points[np.append(True, np.diff(points @ normal) > SAME_PLACE_MM)]  # frames of one slice, rounded apart
     count, step = _steps(points, normal, declared_mm)
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     if count * rows * columns > _MAX_VOXELS and count > _MOST_LEFT_OUT * len(positions):

@@ -119,3 +119,21 @@ def test_it_is_read_as_any_mask_is(written, tmp_path):
         read_segmentation(path, labels=LabelSet.from_names({1: "a"}))
     with pytest.raises(InputError, match="the folder holds no SEG"):
         read_segmentation(tmp_path / "series")
+
+
+def test_frames_of_one_slice_that_were_rounded_apart_lie_on_one(tmp_path, make_image):
+    write_series(make_image(low=0), tmp_path / "series")
+    source = find_series(tmp_path / "series")
+    array = np.zeros(source.geometry.shape, np.uint8)
+    array[1:4, 1:3, 1:3], array[1:4, 3:5, 3:6] = 1, 2
+    labels = LabelSet.from_names({1: "liver", 2: "spleen"})
+    write_seg(Segmentation(array, source.geometry, labels), tmp_path / "seg.dcm", source=source)
+    seg = pydicom.dcmread(tmp_path / "seg.dcm")
+    for n, group in enumerate(seg.PerFrameFunctionalGroupsSequence):
+        place = group.PlanePositionSequence[0]
+        x, y, z = place.ImagePositionPatient
+        place.ImagePositionPatient = [float(x), float(y), float(z) + 0.001 * (n % 2)]
+    seg.save_as(tmp_path / "seg.dcm")
+    back = read_seg(tmp_path / "seg.dcm")
+    assert back.geometry.shape == (3, *array.shape[1:])
+    np.testing.assert_array_equal(back.array, array[1:4])
