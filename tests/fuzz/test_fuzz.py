@@ -121,42 +121,57 @@ def own_files(folder: Path) -> list[Path]:
     return [slices[0], folder / "seg.dcm", folder / "rtstruct.dcm"]
 
 
-def damaged(data: st.DataObject, whole: bytes) -> bytes:
+EDITS = st.lists(
+    st.tuples(
+        st.sampled_from(("set", "number", "cut", "put", "double", "end")),
+        st.integers(0, 2**20),
+        st.booleans(),  # within the header, or anywhere
+        st.sampled_from((("<H", 0xFFFF), ("<I", 0xFFFFFFFF), (">H", 0xFFFF))),
+        st.sampled_from(EXTREMES),
+        st.binary(min_size=1, max_size=32),
+    ),
+    max_size=6,
+)
+ABSURD = st.none() | st.tuples(
+    st.sampled_from((*NUMBER_TAGS, *TEXT_TAGS)), st.sampled_from(COUNTS), st.sampled_from(TEXTS)
+)
+
+
+def damaged(whole: bytes, edits, absurd) -> bytes:
     """Return a file with bytes changed, cut out, put in, doubled or cut off, or with an absurd value in its header."""
-    draw = data.draw
-    content = bytearray(with_absurd_value(whole, draw) if draw(st.integers(0, 2)) == 0 else whole)
-    for _ in range(draw(st.integers(0, 6))):
-        if not content:
-            break
-        header = st.integers(0, min(len(content), 4096) - 1)
-        at = draw(header | header | st.integers(0, len(content) - 1))
-        match draw(st.integers(0, 5)):
-            case 0:
-                content[at] = draw(st.integers(0, 255))
-            case 1:
-                form, most = draw(st.sampled_from((("<H", 0xFFFF), ("<I", 0xFFFFFFFF), (">H", 0xFFFF))))
-                piece = struct.pack(form, draw(st.sampled_from(EXTREMES)) & most)
-                content[at : at + len(piece)] = piece
-            case 2:
-                del content[at : at + draw(st.integers(1, 64))]
-            case 3:
-                content[at:at] = draw(st.binary(min_size=1, max_size=32))
-            case 4:
-                content[at:at] = content[at : at + draw(st.integers(1, 512))]
-            case _:
-                del content[at:]
+    content = bytearray(whole if absurd is None else with_absurd_value(whole, *absurd))
+    for edit in edits:
+        if content:
+            change(content, edit)
     return bytes(content)
 
 
-def with_absurd_value(whole: bytes, draw) -> bytes:
+def change(content: bytearray, edit) -> None:
+    """Change the file at one place."""
+    kind, place, in_header, form, extreme, some = edit
+    at = place % (min(len(content), 4096) if in_header else len(content))
+    match kind:
+        case "set":
+            content[at] = some[0]
+        case "number":
+            content[at : at + struct.calcsize(form[0])] = struct.pack(form[0], extreme & form[1])
+        case "cut":
+            del content[at : at + 2 * len(some)]
+        case "put":
+            content[at:at] = some
+        case "double":
+            content[at:at] = content[at : at + 16 * len(some)]
+        case "end":
+            del content[at:]
+
+
+def with_absurd_value(whole: bytes, keyword: str, count: int, text: str) -> bytes:
     """Return the file with one value replaced by one that is well formed and makes no sense."""
-    keyword = draw(st.sampled_from((*NUMBER_TAGS, *TEXT_TAGS)))
     is_number = keyword in NUMBER_TAGS
-    value = draw(st.sampled_from(COUNTS if is_number else TEXTS))
     try:
         dataset = pydicom.dcmread(io.BytesIO(whole), force=True)
         tag = tag_for_keyword(keyword)
-        dataset[tag] = DataElement(tag, "US" if is_number else "LO", value)
+        dataset[tag] = DataElement(tag, "US" if is_number else "LO", count if is_number else text)
         out = io.BytesIO()
         dataset.save_as(out)
     except Exception:  # noqa: BLE001 - what pydicom cannot write again is damaged by its bytes only
@@ -171,9 +186,9 @@ def with_absurd_value(whole: bytes, draw) -> bytes:
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )
-@given(data=st.data())
-def test_a_damaged_file_is_answered_in_words(data, files, examiner, tmp_path_factory):
-    content = damaged(data, data.draw(st.sampled_from(files)))
+@given(number=st.integers(0, 2**16), edits=EDITS, absurd=ABSURD)
+def test_a_damaged_file_is_answered_in_words(number, edits, absurd, files, examiner, tmp_path_factory):
+    content = damaged(files[number % len(files)], edits, absurd)
     answer = examiner.examine(content)
     if answer["fault"]:
         kept = tmp_path_factory.getbasetemp() / "found.dcm"
