@@ -50,6 +50,15 @@ TEXT_TAGS = (
 )
 
 
+class Files(tuple[bytes, ...]):
+    """The whole files. Hypothesis writes every argument out, and these are megabytes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{len(self)} files"
+
+
 class Examiner:
     """The child process that looks at the files, started again after each death."""
 
@@ -104,7 +113,7 @@ def files(tmp_path_factory):
     real = Path(os.environ.get("MEDSEG_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data") / "dicom_edge"
     if real.is_dir():
         paths += [path for path in sorted(real.rglob("*")) if path.is_file() and path.suffix != ".gz"][::4]
-    return [path.read_bytes() for path in paths if 0 < path.stat().st_size <= MAX_BYTES]
+    return Files(path.read_bytes() for path in paths if 0 < path.stat().st_size <= MAX_BYTES)
 
 
 def own_files(folder: Path) -> list[Path]:
