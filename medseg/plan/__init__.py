@@ -7,16 +7,27 @@ refuse fields they do not know.
 
 from __future__ import annotations
 
+from medseg.plan.encoder import EncoderSpec, ResNetSpec, VGGSpec, dilations_for, published_strides
 from medseg.plan.fingerprint import CaseFingerprint, ChannelFingerprint, Fingerprint
-from medseg.plan.network import NetworkSpec, UNetSpec
+from medseg.plan.monai_networks import MedNeXtSpec, SegResNetSpec, SwinUNETRSpec
+from medseg.plan.network import ClassicUNetSpec, DeepLabSpec, FCNSpec, NetworkSpec, PSPNetSpec, UNetSpec
+from medseg.plan.network_recipe import (
+    ClassicUNetRecipe,
+    DeepLabRecipe,
+    FCNRecipe,
+    MedNeXtRecipe,
+    NetworkRecipe,
+    PSPNetRecipe,
+    SegResNetRecipe,
+    SwinUNETRRecipe,
+    UNetRecipe,
+)
 from medseg.plan.plan import ClipZScore, InferPlan, Normalisation, Plan, PreprocessPlan, Rescale, ZScore
 from medseg.plan.recipe import (
     InferRecipe,
-    NetworkRecipe,
     PreprocessRecipe,
     Recipe,
     TrainRecipe,
-    UNetRecipe,
     is_plan,
     read_recipe,
     recipe_folder,
@@ -28,27 +39,46 @@ __all__ = [
     "AugmentPlan",
     "CaseFingerprint",
     "ChannelFingerprint",
+    "ClassicUNetRecipe",
+    "ClassicUNetSpec",
     "ClipZScore",
+    "DeepLabRecipe",
+    "DeepLabSpec",
     "DiceCrossEntropy",
+    "EncoderSpec",
+    "FCNRecipe",
+    "FCNSpec",
     "Fingerprint",
     "InferPlan",
     "InferRecipe",
+    "MedNeXtRecipe",
+    "MedNeXtSpec",
     "NetworkRecipe",
     "NetworkSpec",
     "Normalisation",
     "Optimizer",
+    "PSPNetRecipe",
+    "PSPNetSpec",
     "Plan",
     "PreprocessPlan",
     "PreprocessRecipe",
     "Recipe",
+    "ResNetSpec",
     "Rescale",
+    "SegResNetRecipe",
+    "SegResNetSpec",
     "Sgd",
+    "SwinUNETRRecipe",
+    "SwinUNETRSpec",
     "TrainPlan",
     "TrainRecipe",
     "UNetRecipe",
     "UNetSpec",
+    "VGGSpec",
     "ZScore",
+    "dilations_for",
     "is_plan",
+    "published_strides",
     "read_recipe",
     "recipe_folder",
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from medseg.errors import PlanError
+from medseg.plan.network_recipe import NetworkRecipe, UNetRecipe
 from medseg.plan.part import Auto, AxisName, Codes, Count, Fraction, Part, PatchSize, Selection, Triple
 from medseg.plan.training import AugmentPlan, DiceCrossEntropy, Optimizer
 
@@ -21,21 +22,6 @@ class PreprocessRecipe(Part):
     orientation: Codes = "SPL"
     spacing_mm: Triple | Auto = "auto"
     normalisation: tuple[Literal["zscore", "clip_zscore", "rescale"], ...] | Auto = "auto"
-
-
-class UNetRecipe(Part):
-    """`UNetSpec` with ``auto``; `width` is the number of features at full resolution."""
-
-    kind: Literal["unet"] = "unet"
-    dimensions: Literal[2, 3] = 3
-    width: Count | Auto = "auto"
-    max_width: Count | Auto = "auto"
-    depth: Count | Auto = "auto"
-    convs_per_stage: Count = 2
-    deep_supervision: bool | Auto = "auto"
-
-
-NetworkRecipe = UNetRecipe
 
 
 class TrainRecipe(Part):
@@ -68,7 +54,7 @@ class Recipe(Part):
 
     channels: tuple[str, ...] = ()
     preprocess: PreprocessRecipe = Field(default_factory=PreprocessRecipe)
-    network: NetworkRecipe = Field(default_factory=NetworkRecipe)
+    network: NetworkRecipe = Field(default_factory=UNetRecipe)
     train: TrainRecipe = Field(default_factory=TrainRecipe)
     infer: InferRecipe = Field(default_factory=InferRecipe)
 
