@@ -8,6 +8,18 @@ refuse fields they do not know.
 from __future__ import annotations
 
 from medseg.plan.fingerprint import CaseFingerprint, ChannelFingerprint, Fingerprint
+from medseg.plan.loss import (
+    Boundary,
+    CentrelineDice,
+    CrossEntropy,
+    Dice,
+    DiceCrossEntropy,
+    DiceFocal,
+    Focal,
+    GeneralisedDice,
+    Loss,
+    Tversky,
+)
 from medseg.plan.network import NetworkSpec, UNetSpec
 from medseg.plan.plan import ClipZScore, InferPlan, Normalisation, Plan, PreprocessPlan, Rescale, ZScore
 from medseg.plan.recipe import (
@@ -21,18 +33,26 @@ from medseg.plan.recipe import (
     read_recipe,
     recipe_folder,
 )
-from medseg.plan.training import AdamW, AugmentPlan, DiceCrossEntropy, Optimizer, Sgd, TrainPlan
+from medseg.plan.training import AdamW, AugmentPlan, Optimizer, Sgd, TrainPlan
 
 __all__ = [
     "AdamW",
     "AugmentPlan",
+    "Boundary",
     "CaseFingerprint",
+    "CentrelineDice",
     "ChannelFingerprint",
     "ClipZScore",
+    "CrossEntropy",
+    "Dice",
     "DiceCrossEntropy",
+    "DiceFocal",
     "Fingerprint",
+    "Focal",
+    "GeneralisedDice",
     "InferPlan",
     "InferRecipe",
+    "Loss",
     "NetworkRecipe",
     "NetworkSpec",
     "Normalisation",
@@ -45,6 +65,7 @@ __all__ = [
     "Sgd",
     "TrainPlan",
     "TrainRecipe",
+    "Tversky",
     "UNetRecipe",
     "UNetSpec",
     "ZScore",
