@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from medseg.plan.part import Count, Part, Positive
 
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-ClassWeights = Annotated[
-    tuple[Share, ...], Field(description="One weight a class, background first; empty where all count alike")
-]
 
 
 def _require_one(**weights: float) -> None:
     if not any(weights.values()):
         raise ValueError(f"one of {', '.join(weights)} must be above 0")
+
+
+def _weighs_a_class(weights: tuple[float, ...]) -> tuple[float, ...]:
+    if weights and not any(weights):
+        raise ValueError("one class weight must be above 0")
+    return weights
+
+
+ClassWeights = Annotated[tuple[Share, ...], AfterValidator(_weighs_a_class)]
+"""One weight a class, the background's first; empty where all count alike."""
 
 
 class DiceCrossEntropy(Part):
@@ -131,15 +138,7 @@ def _with_kind(value: Any) -> Any:
 
 
 Loss = Annotated[
-    DiceCrossEntropy
-    | Dice
-    | CrossEntropy
-    | GeneralisedDice
-    | Focal
-    | DiceFocal
-    | Tversky
-    | Boundary
-    | CentrelineDice,
+    DiceCrossEntropy | Dice | CrossEntropy | GeneralisedDice | Focal | DiceFocal | Tversky | Boundary | CentrelineDice,
     Field(discriminator="kind"),
     BeforeValidator(_with_kind),
 ]

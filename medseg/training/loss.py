@@ -113,7 +113,9 @@ def _overlap(spec: Dice | GeneralisedDice | Tversky, row: Row) -> Tensor:
             return tversky(row, alpha=spec.alpha, beta=spec.beta, gamma=spec.gamma, batch=spec.batch_dice)
 
 
-def _shape(spec: DiceCrossEntropy | Boundary | CentrelineDice, row: Row, spacing_mm: tuple[float, ...]) -> Tensor | float:
+def _shape(
+    spec: DiceCrossEntropy | Boundary | CentrelineDice, row: Row, spacing_mm: tuple[float, ...]
+) -> Tensor | float:
     match spec:
         case DiceCrossEntropy():
             return 0.0

@@ -55,8 +55,8 @@ def generalised_dice(row: Row, *, batch: bool = True) -> Tensor:
 def tversky(row: Row, *, alpha: float, beta: float, gamma: float = 1.0, batch: bool = True) -> Tensor:
     """Return the Tversky loss of all classes but the background, to the power 1 / gamma.
 
-    Salehi 2017 (arXiv:1706.05721, eq. 3): `alpha` weighs false positives, `beta` false negatives. The power is Abraham's
-    (2019, arXiv:1810.07842, eq. 4), who gives alpha to the false negatives.
+    Salehi 2017 (arXiv:1706.05721, eq. 3): `alpha` weighs false positives, `beta` false negatives. The power is that of
+    Abraham 2019 (arXiv:1810.07842, eq. 4), who gives alpha to the false negatives.
     """
     shared = row.per_class(row.p * row.y, batch=batch)[:, 1:]
     false_positive = row.per_class(row.p, batch=batch)[:, 1:] - shared
