@@ -22,7 +22,7 @@ LEAST_BASE = 1e-6
 
 
 def dice(row: Row, *, batch: bool = True, squared: bool = False) -> Tensor:
-    """Return 1 minus the mean soft Dice of all classes but the background (Milletari 2016, arXiv:1606.04797, eq. 2).
+    """Return 1 minus the mean soft Dice of all classes but the background (Milletari 2016, arXiv:1606.04797).
 
     Examples
     --------
@@ -38,7 +38,7 @@ def dice(row: Row, *, batch: bool = True, squared: bool = False) -> Tensor:
 
 
 def generalised_dice(row: Row, *, batch: bool = True) -> Tensor:
-    """Return 1 minus the generalised Dice of all classes together, background included (Sudre 2017, section 2.1).
+    """Return 1 minus the generalised Dice of all classes together, background included (Sudre 2017, arXiv:1707.03237).
 
     A class is weighted by one over its squared volume. Only the ratio of weights matters, so the smallest class that is
     there has weight 1, and a class that is not there as well: else its false positives would weigh infinitely.
@@ -55,8 +55,8 @@ def generalised_dice(row: Row, *, batch: bool = True) -> Tensor:
 def tversky(row: Row, *, alpha: float, beta: float, gamma: float = 1.0, batch: bool = True) -> Tensor:
     """Return the Tversky loss of all classes but the background, to the power 1 / gamma.
 
-    Salehi 2017 (arXiv:1706.05721, eq. 3): `alpha` weighs false positives, `beta` false negatives. The power is that of
-    Abraham 2019 (arXiv:1810.07842, eq. 4), who gives alpha to the false negatives.
+    Salehi 2017 (arXiv:1706.05721): `alpha` weighs false positives, `beta` false negatives. The power is that of
+    Abraham 2019 (arXiv:1810.07842), who gives alpha to the false negatives.
     """
     shared = row.per_class(row.p * row.y, batch=batch)[:, 1:]
     false_positive = row.per_class(row.p, batch=batch)[:, 1:] - shared

@@ -25,7 +25,7 @@ def boundary(row: Row, *, spacing_mm: tuple[float, ...]) -> Tensor:
     """Return the mean, over voxels and all classes but the background, of distance times error, in mm.
 
     The distance of a voxel to the boundary of a class is positive outside and negative inside; the error is the
-    softmax less the label. This is the boundary loss (Kervadec 2019, arXiv:1812.07032, eq. 5) less its value for the
+    softmax less the label. This is the boundary loss (Kervadec 2019, arXiv:1812.07032) less its value for the
     labels themselves: the gradient is the same, and a perfect prediction is at zero. Where a class is not there, or
     fills everything, there is no boundary and the term is zero.
 

@@ -32,7 +32,7 @@ def cross_entropy(row: Row, class_weights: tuple[float, ...] = ()) -> Tensor:
 
 
 def focal(row: Row, *, gamma: float, class_weights: tuple[float, ...] = ()) -> Tensor:
-    """Return the mean of -(1 - p) ** gamma * log p over the voxels (Lin 2017, arXiv:1708.02002, eq. 5, with softmax).
+    """Return the mean of -(1 - p) ** gamma * log p over the voxels (Lin 2017, arXiv:1708.02002, with softmax).
 
     The mean is weighted as in `cross_entropy`, so a gamma of 0 is exactly that.
     """
