@@ -7,10 +7,43 @@ refuse fields they do not know.
 
 from __future__ import annotations
 
-from medseg.plan.encoder import EncoderSpec, ResNetSpec, VGGSpec, dilations_for, published_strides
-from medseg.plan.fingerprint import CaseFingerprint, ChannelFingerprint, Fingerprint
-from medseg.plan.monai_networks import MedNeXtSpec, SegResNetSpec, SwinUNETRSpec
-from medseg.plan.network import ClassicUNetSpec, DeepLabSpec, FCNSpec, NetworkSpec, PSPNetSpec, UNetSpec
+from medseg.plan.encoder import (
+    EncoderSpec,
+    ResNetSpec,
+    VGGSpec,
+    dilations_for,
+    published_strides,
+)
+from medseg.plan.fingerprint import (
+    CaseFingerprint,
+    ChannelFingerprint,
+    Fingerprint,
+)
+from medseg.plan.loss import (
+    Boundary,
+    CentrelineDice,
+    CrossEntropy,
+    Dice,
+    DiceCrossEntropy,
+    DiceFocal,
+    Focal,
+    GeneralisedDice,
+    Loss,
+    Tversky,
+)
+from medseg.plan.monai_networks import (
+    MedNeXtSpec,
+    SegResNetSpec,
+    SwinUNETRSpec,
+)
+from medseg.plan.network import (
+    ClassicUNetSpec,
+    DeepLabSpec,
+    FCNSpec,
+    NetworkSpec,
+    PSPNetSpec,
+    UNetSpec,
+)
 from medseg.plan.network_recipe import (
     ClassicUNetRecipe,
     DeepLabRecipe,
@@ -22,7 +55,15 @@ from medseg.plan.network_recipe import (
     SwinUNETRRecipe,
     UNetRecipe,
 )
-from medseg.plan.plan import ClipZScore, InferPlan, Normalisation, Plan, PreprocessPlan, Rescale, ZScore
+from medseg.plan.plan import (
+    ClipZScore,
+    InferPlan,
+    Normalisation,
+    Plan,
+    PreprocessPlan,
+    Rescale,
+    ZScore,
+)
 from medseg.plan.recipe import (
     InferRecipe,
     PreprocessRecipe,
@@ -32,25 +73,39 @@ from medseg.plan.recipe import (
     read_recipe,
     recipe_folder,
 )
-from medseg.plan.training import AdamW, AugmentPlan, DiceCrossEntropy, Optimizer, Sgd, TrainPlan
+from medseg.plan.training import (
+    AdamW,
+    AugmentPlan,
+    Optimizer,
+    Sgd,
+    TrainPlan,
+)
 
 __all__ = [
     "AdamW",
     "AugmentPlan",
+    "Boundary",
     "CaseFingerprint",
+    "CentrelineDice",
     "ChannelFingerprint",
     "ClassicUNetRecipe",
     "ClassicUNetSpec",
     "ClipZScore",
+    "CrossEntropy",
     "DeepLabRecipe",
     "DeepLabSpec",
+    "Dice",
     "DiceCrossEntropy",
+    "DiceFocal",
     "EncoderSpec",
     "FCNRecipe",
     "FCNSpec",
     "Fingerprint",
+    "Focal",
+    "GeneralisedDice",
     "InferPlan",
     "InferRecipe",
+    "Loss",
     "MedNeXtRecipe",
     "MedNeXtSpec",
     "NetworkRecipe",
@@ -72,6 +127,7 @@ __all__ = [
     "SwinUNETRSpec",
     "TrainPlan",
     "TrainRecipe",
+    "Tversky",
     "UNetRecipe",
     "UNetSpec",
     "VGGSpec",

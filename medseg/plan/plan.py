@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
+from medseg.plan.loss import class_weights
 from medseg.plan.network import NetworkSpec
 from medseg.plan.part import AxisName, Codes, Count, Labels, Part, Positive, Selection, Triple
 from medseg.plan.training import TrainPlan
@@ -90,6 +91,13 @@ class Plan(Part):
             raise ValueError(f"largest_component names label {unknown[0]}, which is not in the label set")
         return self
 
+    @model_validator(mode="after")
+    def _loss_fits(self) -> Self:
+        given, classes = len(class_weights(self.train.loss)), len(self.labels) + 1
+        if given not in {0, classes}:
+            raise ValueError(f"the loss has {given} class weights; there must be {classes}, the background's first")
+        return self
+
     @property
     def spatial_patch(self) -> tuple[int, ...]:
         """The patch as the network sees it: without the slice axis in 2-D."""
@@ -98,6 +106,11 @@ class Plan(Part):
             return patch
         axis = self.slice_axis
         return tuple(side for i, side in enumerate(patch) if i != axis)
+
+    @property
+    def spatial_spacing_mm(self) -> tuple[float, ...]:
+        """The spacing along the axes of `spatial_patch`."""
+        return tuple(s for axis, s in enumerate(self.preprocess.spacing_mm) if axis != self.slice_axis)
 
     @property
     def slice_axis(self) -> int | None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from medseg.errors import PlanError
+from medseg.plan.loss import DiceCrossEntropy, Loss
 from medseg.plan.network_recipe import NetworkRecipe, UNetRecipe
 from medseg.plan.part import Auto, AxisName, Codes, Count, Fraction, Part, PatchSize, Selection, Triple
-from medseg.plan.training import AugmentPlan, DiceCrossEntropy, Optimizer
+from medseg.plan.training import AugmentPlan, Optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,7 @@ class TrainRecipe(Part):
     epochs: Count | Auto = "auto"
     steps_per_epoch: Count | Auto = "auto"
     optimizer: Optimizer | Auto = "auto"
-    loss: DiceCrossEntropy = Field(default_factory=DiceCrossEntropy)
+    loss: Loss = Field(default_factory=DiceCrossEntropy)
     foreground_fraction: Fraction = 0.33
     augment: AugmentPlan | Auto = "auto"
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | Auto = "auto"
