@@ -53,10 +53,12 @@ def norm(kind: Norm, features: int, *, dimensions: int) -> nn.Module:
 def norm_of_few(kind: Norm, features: int, *, dimensions: int) -> nn.Module:
     """Return the normalisation of a map that was pooled to a few voxels.
 
-    An instance norm would take away all that one voxel says. It becomes a norm over all features together (group norm
-    with one group, Wu and He 2018, arXiv:1803.08494).
+    An instance norm would take away all that one voxel says, and so may a norm of few features. Both become a norm over
+    all features together (group norm with one group, Wu and He 2018, arXiv:1803.08494).
     """
-    return nn.GroupNorm(1, features) if kind == "instance" else norm(kind, features, dimensions=dimensions)
+    if kind in {"instance", "group"}:
+        return nn.GroupNorm(1, features)
+    return norm(kind, features, dimensions=dimensions)
 
 
 def activation(kind: Activation) -> nn.Module:

@@ -43,6 +43,7 @@ from medseg.plan.network import (
     NetworkSpec,
     PSPNetSpec,
     UNetSpec,
+    smallest_batch,
 )
 from medseg.plan.network_recipe import (
     ClassicUNetRecipe,
@@ -137,4 +138,5 @@ __all__ = [
     "published_strides",
     "read_recipe",
     "recipe_folder",
+    "smallest_batch",
 ]

@@ -243,3 +243,22 @@ NetworkSpec = Annotated[
     UNetSpec | ClassicUNetSpec | FCNSpec | DeepLabSpec | PSPNetSpec | SegResNetSpec | SwinUNETRSpec | MedNeXtSpec,
     Field(discriminator="kind"),
 ]
+
+
+def smallest_batch(network: NetworkSpec) -> int:
+    """Return how many patches a step needs: batch norm of one image's mean has nothing to average.
+
+    Examples
+    --------
+    >>> from medseg.plan.encoder import published_strides
+    >>> spec = DeepLabSpec(dimensions=2, encoder=ResNetSpec(strides=published_strides(2, 8)))
+    >>> smallest_batch(spec), smallest_batch(spec.model_copy(update={"norm": "instance"}))
+    (2, 1)
+    """
+    match network:
+        case DeepLabSpec(norm="batch", version="v3" | "v3+"):
+            return 2
+        case PSPNetSpec(norm="batch"):
+            return 2
+        case _:
+            return 1

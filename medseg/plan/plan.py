@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, FiniteFloat, model_validator
 
 from medseg.plan.loss import class_weights
-from medseg.plan.network import NetworkSpec
+from medseg.plan.network import NetworkSpec, smallest_batch
 from medseg.plan.part import AxisName, Codes, Count, Labels, Part, Positive, Selection, Triple
 from medseg.plan.training import TrainPlan
 
@@ -83,6 +83,11 @@ class Plan(Part):
         if any(side % d for side, d in zip(spatial, self.network.divisor, strict=True)):
             raise ValueError(
                 f"the patch {self.train.patch_size} must be divisible by the network's strides {self.network.divisor}"
+            )
+        if self.train.batch_size < smallest_batch(self.network):
+            raise ValueError(
+                f"batch_size must be {smallest_batch(self.network)} or more: batch norm of a pooled map has nothing to "
+                "average in one patch; or let the network's norm be instance"
             )
         if not len(self.labels):
             raise ValueError("labels must name at least one structure")

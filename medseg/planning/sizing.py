@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medseg.errors import PlanError
+from medseg.plan import smallest_batch
 from medseg.planning.cost import network_cost
 from medseg.planning.designs import Design, designed
 
@@ -81,7 +82,8 @@ def sized(
     while True:
         shape = designed(recipe, sides, task.spacing_mm, device=resources.device)
         per_sample, fixed = _bytes(shape.network, shape.patch, task, resources.device)
-        fits = fixed + MIN_BATCH[resources.device] * per_sample <= budget
+        fewest = batch or _fewest(shape.network, resources)
+        fits = fixed + fewest * per_sample <= budget
         if patch is not None:
             break
         if fits and math.prod(shape.patch) <= _most_voxels(task, resources):
@@ -90,7 +92,6 @@ def sized(
         if smaller is None:
             break
         sides = smaller
-    fewest = batch or MIN_BATCH[resources.device]
     if fixed + fewest * per_sample > budget:
         instead = "ask for less" if batch or patch else "use slices: -r unet2d" if len(shape.patch) > 2 else ""
         raise PlanError(
@@ -132,12 +133,16 @@ def _bytes(network: NetworkSpec, patch: Sequence[int], task: Task, device: str) 
     return cost.activations * BYTES_PER_ACTIVATION[device], cost.parameters * BYTES_PER_PARAMETER
 
 
-def _batch(task: Task, patch: Sequence[int], resources: Resources, most: int) -> int:
-    voxels = math.prod(patch)
-    least = MIN_BATCH[resources.device]
+def _fewest(network: NetworkSpec, resources: Resources) -> int:
+    return max(MIN_BATCH[resources.device], smallest_batch(network))
+
+
+def _batch(task: Task, shape: Design, resources: Resources, most: int) -> int:
+    voxels, dims = math.prod(shape.patch), len(shape.patch)
+    least = _fewest(shape.network, resources)
     limits = [most, max(least, round(SHARE_OF_CASES * task.total_voxels / voxels))]
     if resources.device == "cpu":
-        limits += [max(least, round(CPU_BATCH[len(patch)] / voxels)), CPU_MAX_BATCH]
+        limits += [max(least, round(CPU_BATCH[dims] / voxels)), CPU_MAX_BATCH]
     return max(least, min(limits))
 
 

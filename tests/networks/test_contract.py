@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -63,7 +65,7 @@ def test_supervised_outputs_are_there_in_training_only(spec: NetworkSpec) -> Non
     module = network(spec)
     shapes = [tuple(row.shape) for row in _rows(module.train()(torch.cat([image(EVEN[spec.dimensions])] * 2)))]
     assert shapes[0] == (2, 3, *EVEN[spec.dimensions])
-    assert all(a >= b for a, b in zip(shapes, shapes[1:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(shapes))
     assert isinstance(module.eval()(image(EVEN[spec.dimensions])), torch.Tensor)
 
 
