@@ -8,6 +8,7 @@ refuse fields they do not know.
 from __future__ import annotations
 
 from medseg.plan.fingerprint import CaseFingerprint, ChannelFingerprint, Fingerprint
+from medseg.plan.instances import InstanceMethod, InstancePlan, InstanceRecipe
 from medseg.plan.network import NetworkSpec, UNetSpec
 from medseg.plan.plan import ClipZScore, InferPlan, Normalisation, Plan, PreprocessPlan, Rescale, ZScore
 from medseg.plan.recipe import (
@@ -33,6 +34,9 @@ __all__ = [
     "Fingerprint",
     "InferPlan",
     "InferRecipe",
+    "InstanceMethod",
+    "InstancePlan",
+    "InstanceRecipe",
     "NetworkRecipe",
     "NetworkSpec",
     "Normalisation",
