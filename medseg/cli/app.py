@@ -24,6 +24,7 @@ from medseg.cli.options import (
     Device,
     Formats,
     Inputs,
+    Instances,
     Json,
     Memory,
     OnIrregular,
@@ -282,6 +283,7 @@ def segment(
     any_modality: AnyModality = False,
     seg_type: SegType = "binary",
     all_frames: AllFrames = False,
+    instances: Instances = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep finished cases, do the rest.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder holds.")] = False,
     json: Json = False,
@@ -306,6 +308,7 @@ def segment(
         any_modality=any_modality,
         seg_type=seg_type,
         all_frames=all_frames,
+        instances=instances,
         resume=resume,
         overwrite=overwrite,
     )

@@ -123,18 +123,28 @@ def _seeds(
     relief: NDArray[np.float32], spacing_mm: Sequence[float], *, neck: float, minimum_distance_mm: float
 ) -> NDArray[np.int32]:
     """Return a number for each of the maxima that stand out and are far enough from larger ones."""
+    tall = relief > relief.min()  # the lowest is background alone
+    seeds, count = _joined(tall & (relief == ndimage.maximum_filter(relief, 3)))
+    if count == 1:  # as most are: one top, one seed
+        return seeds
     image = sitk.GetImageFromArray(relief)
     lowered = sitk.ReconstructionByDilation(image + math.log(neck), image, fullyConnected=True)
     tops = sitk.RegionalMaxima(lowered, fullyConnected=True)
-    seeds: NDArray[np.int32] = ndimage.label(sitk.GetArrayFromImage(tops), np.ones((3,) * relief.ndim))[0]
-    ids = np.arange(1, int(seeds.max()) + 1)
-    if minimum_distance_mm == 0.0 or len(ids) < 2:
+    seeds, count = _joined(sitk.GetArrayFromImage(tops) > 0)
+    if minimum_distance_mm == 0.0 or count == 1:
         return seeds
+    ids = np.arange(1, count + 1)
     middles_mm = np.array(ndimage.center_of_mass(seeds > 0, seeds, ids)) * spacing_mm
     heights = np.asarray(ndimage.maximum(relief, seeds, ids))
     keep = _far_apart(middles_mm, heights, minimum_distance_mm)
     table = np.concatenate([[0], np.where(keep, np.cumsum(keep), 0)]).astype(np.int32)
     return table[seeds]
+
+
+def _joined(inside: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
+    """Return the pieces of a mask of any dimension, joined by corners too, and how many they are."""
+    numbers, count = ndimage.label(inside, np.ones((3,) * inside.ndim))
+    return numbers, int(count)
 
 
 def _far_apart(middles_mm: NDArray[np.float64], heights: NDArray[Any], distance_mm: float) -> NDArray[np.bool_]:

@@ -102,9 +102,7 @@ def measured(objects: Objects) -> tuple[Measured, ...]:
         l_mm, p_mm, s_mm = places[number - 1].tolist()
         diameter_mm = _diameter_mm(volume_ml * _MM3_PER_ML, area_mm2)
         label_id = objects.label_ids[number - 1]
-        rows.append(
-            Measured(number, label_id, size, volume_ml, area_mm2, diameter_mm, (l_mm, p_mm, s_mm), first, last)
-        )
+        rows.append(Measured(number, label_id, size, volume_ml, area_mm2, diameter_mm, (l_mm, p_mm, s_mm), first, last))
     return tuple(rows)
 
 
