@@ -15,7 +15,7 @@ from medseg.io import write_volume
 from medseg.io.atomic import write_text
 from medseg.io.planes import Planes
 from medseg.plan import InstancePlan
-from medseg.report import objects_png, overlay_png
+from medseg.report import objects_png
 from medseg.volume import Volume
 
 if TYPE_CHECKING:
@@ -127,13 +127,10 @@ def write_table(finished: Finished, path: Path) -> None:
     write_text(path, table_text(case.objects, case.rows))
 
 
-def preview(finished: Finished) -> bytes:
-    """Return the picture of a case: its labels, or, where the mask is taken apart, its objects."""
-    volume, mask, letters = finished.volume, finished.segmentation, finished.is_placed
-    if finished.instances is None:
-        return overlay_png(volume, mask, letters=letters)
-    objects = finished.instances.objects
-    return objects_png(volume, mask, objects.array, objects.label_ids, letters=letters)
+def drawn_objects(case: CaseObjects, finished: Finished) -> bytes:
+    """Return the picture of a case whose mask is taken apart."""
+    numbers, label_ids = case.objects.array, case.objects.label_ids
+    return objects_png(finished.volume, finished.segmentation, numbers, label_ids, letters=finished.is_placed)
 
 
 def table_difference(path: Path, case: CaseObjects) -> TableDifference:

@@ -28,7 +28,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from medseg.batch.objects import CaseObjects, instance_plan, preview, write_numbers, write_table
+from medseg.batch.objects import CaseObjects, drawn_objects, instance_plan, write_numbers, write_table
 from medseg.batch.recheck import Recheck
 from medseg.errors import InputError, MedsegError, OutputError
 from medseg.io import write_segmentation
@@ -41,6 +41,7 @@ from medseg.io.dicom.rtstruct.writing import write_rtstruct
 from medseg.io.dicom.sr import write_sr
 from medseg.io.hashing import file_sha256
 from medseg.io.mesh import SUFFIX, require_mesh, write_stl
+from medseg.report import overlay_png
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -200,7 +201,11 @@ def _stl(finished: Finished, path: Path) -> None:
 
 
 def _png(finished: Finished, path: Path) -> None:
-    write_bytes(path, preview(finished))
+    if finished.instances is None:
+        drawn = overlay_png(finished.volume, finished.segmentation, letters=finished.is_placed)
+    else:
+        drawn = drawn_objects(finished.instances, finished)
+    write_bytes(path, drawn)
 
 
 def _measurements(finished: Finished, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from medseg.volume import Volume
 
 _COLORS = 9
+_NEAR = 60.0  # in RGB
 _REACH = 2  # voxels; objects nearer than this are neighbours
 _WORST = 10
 
@@ -60,9 +62,9 @@ def objects_png(
     array = classes[numbers_zyx]
     for place, label in enumerate(whole, start=_COLORS + 1):
         array[segmentation.array == label.id] = place
-    colors = [Label(n, f"colour {n}", distinct_color(n - 1)) for n in range(1, _COLORS + 1)]
+    colors = [Label(n, f"colour {n}", color) for n, color in enumerate(_colors(unlike=whole), start=1)]
     drawn = [Label(place, label.name, label.color) for place, label in enumerate(whole, start=_COLORS + 1)]
-    names = [f"{label.name}: {counts[label.id]}" for label in segmentation.labels if counts[label.id]]
+    names = [f"{label.name}: {_objects(counts[label.id])}" for label in segmentation.labels if counts[label.id]]
     shown = Segmentation(array, segmentation.geometry, _unlike(colors, drawn))
     return overlay_png(volume, shown, letters=letters, legend=(names, _COLORS))
 
@@ -102,7 +104,7 @@ def counts_of(case: Mapping[str, Any]) -> dict[int, str]:
     for entry in case.get("objects") or ():
         size = (entry.get("volume_ml") or {}).get("median")
         median = "" if not size else f", median {size:.3g} ml"
-        words[entry.get("id")] = f"{entry.get('count')} object{'' if entry.get('count') == 1 else 's'}{median}"
+        words[entry.get("id")] = f"{_objects(entry.get('count'))}{median}"
     return words
 
 
@@ -145,6 +147,17 @@ def instance_section(found: Mapping[str, Any] | None) -> list[Html]:
 def with_counts(line: Html | str, words: str | None) -> Html:
     """Return a label's line with its number of objects under it, where there is one."""
     return join([line, element("div", words, class_="faint")] if words else [line])
+
+
+def _objects(count: object) -> str:
+    return f"{count} object" if count == 1 else f"{count} objects"
+
+
+def _colors(unlike: Sequence[Label]) -> list[tuple[int, int, int]]:
+    """Return the colours of objects: as many as are needed of those that are far from every label's that is drawn."""
+    row = (distinct_color(n) for n in range(_COLORS * (len(unlike) + 1)))
+    far = [color for color in row if all(math.dist(color, label.color) > _NEAR for label in unlike)]
+    return (far + [distinct_color(n) for n in range(_COLORS)])[:_COLORS]
 
 
 def _scores(row: Mapping[str, Any]) -> list[str | None]:
