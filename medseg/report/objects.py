@@ -103,7 +103,7 @@ def counts_of(case: Mapping[str, Any]) -> dict[int, str]:
     words = {}
     for entry in case.get("objects") or ():
         size = (entry.get("volume_ml") or {}).get("median")
-        median = "" if not size else f", median {size:.3g} ml"
+        median = f", median {size:.3g} ml" if isinstance(size, (int, float)) else ""
         words[entry.get("id")] = f"{_objects(entry.get('count'))}{median}"
     return words
 
