@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage
 
 from medseg.labels import Label, LabelSet, distinct_color
 from medseg.report.page import Html, element, join, number, table, tiles
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 _COLORS = 9
 _NEAR = 60.0  # in RGB
-_REACH = 2  # voxels; objects nearer than this are neighbours
+_REACH = 2  # voxels along an axis; objects as near as this are neighbours
 _WORST = 10
 
 
@@ -171,17 +170,14 @@ def _case(case: Mapping[str, Any]) -> tuple[object, ...]:
 
 def _neighbours(numbers_zyx: NDArray[Any]) -> list[tuple[int, int]]:
     """Return the pairs of objects that come near each other."""
-    window = [2 * _REACH + 1 if side > 1 else 1 for side in numbers_zyx.shape]
-    pairs = []
-    highest = ndimage.maximum_filter(numbers_zyx, window)
-    own = (numbers_zyx > 0) & (highest != numbers_zyx)
-    pairs.append((numbers_zyx[own], highest[own]))
-    far = np.iinfo(numbers_zyx.dtype).max
-    lowest = ndimage.minimum_filter(np.where(numbers_zyx > 0, numbers_zyx, far), window)
-    own = (numbers_zyx > 0) & (lowest != numbers_zyx)
-    pairs.append((lowest[own], numbers_zyx[own]))
-    both = np.concatenate([np.stack(ends, axis=1) for ends in pairs])
-    return [(int(a), int(b)) for a, b in np.unique(both, axis=0)]
+    pairs = [np.zeros((0, 2), dtype=numbers_zyx.dtype)]
+    for axis in range(numbers_zyx.ndim):
+        along = np.moveaxis(numbers_zyx, axis, 0)
+        for step in range(1, _REACH + 1):
+            a, b = along[:-step], along[step:]
+            apart = (a != b) & (a > 0) & (b > 0)
+            pairs.append(np.unique(np.sort(np.stack([a[apart], b[apart]], axis=1), axis=1), axis=0))
+    return [(int(a), int(b)) for a, b in np.unique(np.concatenate(pairs), axis=0)]
 
 
 def _unlike(colors: Sequence[Label], drawn: Sequence[Label]) -> LabelSet:
