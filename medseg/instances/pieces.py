@@ -128,7 +128,9 @@ def _seeds(
     if count == 1:  # as most are: one top, one seed
         return seeds
     image = sitk.GetImageFromArray(relief)
-    lowered = sitk.ReconstructionByDilation(image + math.log(neck), image, fullyConnected=True)
+    lowered = sitk.ReconstructionByDilation(
+        sitk.GetImageFromArray(relief + np.float32(math.log(neck))), image, fullyConnected=True
+    )
     tops = sitk.RegionalMaxima(lowered, fullyConnected=True)
     seeds, count = _joined(sitk.GetArrayFromImage(tops) > 0)
     if minimum_distance_mm == 0.0 or count == 1:

@@ -101,8 +101,9 @@ def counts_of(case: Mapping[str, Any]) -> dict[int, str]:
     """Return, for every label id of a case in a manifest that was taken apart, its number of objects in words."""
     words = {}
     for entry in case.get("objects") or ():
-        size = (entry.get("volume_ml") or {}).get("median")
-        median = f", median {size:.3g} ml" if isinstance(size, (int, float)) else ""
+        unit, name = ("mm²", "area_mm2") if "area_mm2" in entry else ("ml", "volume_ml")
+        size = (entry.get(name) or {}).get("median")
+        median = f", median {size:.3g} {unit}" if isinstance(size, (int, float)) else ""
         words[entry.get("id")] = f"{_objects(entry.get('count'))}{median}"
     return words
 

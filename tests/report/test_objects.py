@@ -67,6 +67,8 @@ def test_the_page_of_a_batch_counts_objects() -> None:
     entry: dict[str, Any] = {"id": 1, "name": "cell", "count": 1, "volume_ml": {"median": 0.25}}
     case: dict[str, Any] = {"id": "a", "status": "done", "labels": [label], "objects": [entry]}
     assert "1 object, median 0.25 ml" in segment_report({"cases": [case]}, {})
+    case["objects"] = [entry | {"area_mm2": {"median": 131.0}}]
+    assert "1 object, median 131 mm²" in segment_report({"cases": [case]}, {})
     case["objects"] = [entry | {"count": 0, "volume_ml": None}]
     assert "0 objects<" in segment_report({"cases": [case]}, {})
     case["objects"] = [entry | {"count": "<script>", "volume_ml": {"median": "<b>"}}]
