@@ -247,6 +247,7 @@ class _Run:
         result = self._segmenter.segment(volume, progress=self._progress)
         started = time.perf_counter()
         finished = Finished(job, volume, result, self._model, self._options)
+        counted = finished.instances  # before anything is written: with too many objects nothing is
         written = write_case(finished, self._out)
         seconds |= result.seconds | {"write": time.perf_counter() - started}
         record = replace(
@@ -261,7 +262,7 @@ class _Run:
             peak_ram_mb=result.peak_ram_mb,
             hashes={"input": content, **written.hashes},
             checks={name: check.to_json() for name, check in written.checks.items()},
-            objects=None if finished.instances is None else finished.instances.summary,
+            objects=None if counted is None else counted.summary,
         )
         self._journal.record(Entry(job.id, "done", content, self._model.sha256, self._asked, record.to_json()))
         return record

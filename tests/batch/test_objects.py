@@ -164,3 +164,11 @@ def test_wrong_numbers_and_counts_fail_the_case(run: Run, monkeypatch: pytest.Mo
     )
     case, _ = run(formats=("measurements",), instances="watershed", overwrite=True)
     assert case["status"] == "failed"
+
+
+def test_with_too_many_objects_nothing_is_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medseg.instances.objects._MOST", 1)
+    case, folder = run(formats=("nifti",), instances="components")
+    assert (case["status"], case["outputs"]) == ("failed", {})
+    assert "2 objects or more; expected at most 1" in case["reason"]
+    assert not folder.exists()
