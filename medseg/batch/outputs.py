@@ -9,7 +9,9 @@ format             file                     remarks
 ``sr``             ``sr.dcm``               volumes as TID 1500, likewise; refers to the SEG, which is written with it
 ``stl``            ``stl/<id>_<name>.stl``  one closed mesh per label found, LPS mm; needs the extra of the same name
 ``png``            ``preview.png``          outlines on three slices, for people
-``measurements``   ``measurements.json``    volume and voxels of every label
+``measurements``   ``measurements.json``    volume and voxels of every label; counts of objects where they are numbered
+``instances``      ``instances.nii.gz``     object numbers on the scan's grid; the next one is written with it
+``objects``        ``objects.csv``          label, size and place of every object
 =================  =======================  =======================================================================
 
 All DICOM objects of a case share one `Identity`. Before the folder takes its place, each output is opened again by
@@ -26,6 +28,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from medseg.batch.objects import CaseObjects, drawn_objects, instance_plan, write_numbers, write_table
 from medseg.batch.recheck import Recheck
 from medseg.errors import InputError, MedsegError, OutputError
 from medseg.io import write_segmentation
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     from medseg.volume import Segmentation, Volume
 
 NOT_APPLICABLE = "format-not-applicable"
+_BROUGHT_ALONG = {"sr": "dicom-seg", "instances": "objects"}  # what a format is not written without
 _UNPLACED = frozenset({"no-geometry", "two-dimensional"})  # findings of scans without a place in the patient
 
 
@@ -97,6 +101,12 @@ class Finished:
     def identity(self) -> Identity:
         """What all DICOM objects of the case have in common."""
         return Identity.new(self.segmentation.labels)
+
+    @cached_property
+    def instances(self) -> CaseObjects | None:
+        """The mask's objects, where it is taken apart."""
+        plan = instance_plan(self.options.instances, self.model.plan.infer.instances, self.options.formats)
+        return None if plan is None else CaseObjects.of(self.segmentation, plan)
 
 
 def _nothing_needed() -> None:
@@ -191,7 +201,11 @@ def _stl(finished: Finished, path: Path) -> None:
 
 
 def _png(finished: Finished, path: Path) -> None:
-    write_bytes(path, overlay_png(finished.volume, finished.segmentation, letters=finished.is_placed))
+    if finished.instances is None:
+        drawn = overlay_png(finished.volume, finished.segmentation, letters=finished.is_placed)
+    else:
+        drawn = drawn_objects(finished.instances, finished)
+    write_bytes(path, drawn)
 
 
 def _measurements(finished: Finished, path: Path) -> None:
@@ -201,6 +215,8 @@ def _measurements(finished: Finished, path: Path) -> None:
         "spacing_mm": [round(s, 6) for s in finished.segmentation.geometry.spacing_mm],
         "labels": label_rows(finished.segmentation),
     }
+    if finished.instances is not None:
+        document["objects"] = finished.instances.summary
     write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
@@ -213,6 +229,8 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "stl": Format("stl", _stl, require_mesh),
         "png": Format("preview.png", _png),
         "measurements": Format("measurements.json", _measurements),
+        "instances": Format("instances.nii.gz", write_numbers),
+        "objects": Format("objects.csv", write_table),
     }
 )
 
@@ -230,14 +248,14 @@ def require_formats(formats: Sequence[str]) -> None:
 
 
 def written_formats(formats: Sequence[str]) -> tuple[str, ...]:
-    """Return what is written where `formats` are asked for, in order of the table: with a report, its SEG.
+    """Return what is written where `formats` are asked for, in order of the table: with a report its SEG, and so on.
 
     Examples
     --------
-    >>> written_formats(["png", "sr"])
-    ('dicom-seg', 'sr', 'png')
+    >>> written_formats(["png", "sr"]), written_formats(["instances"])
+    (('dicom-seg', 'sr', 'png'), ('instances', 'objects'))
     """
-    wanted = {*formats, "dicom-seg"} if "sr" in formats else set(formats)
+    wanted = {*formats, *(_BROUGHT_ALONG[name] for name in formats if name in _BROUGHT_ALONG)}
     return tuple(name for name in FORMATS if name in wanted)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
+from medseg.plan.instances import InstancePlan
 from medseg.plan.loss import class_weights
 from medseg.plan.monai_networks import SwinUNETRSpec
 from medseg.plan.network import NetworkSpec, smallest_batch
@@ -53,11 +54,15 @@ class PreprocessPlan(Part):
 
 
 class InferPlan(Part):
-    """How a scan is segmented: window overlap, mirroring for `--tta`, what is tidied afterwards, what is selected."""
+    """How a scan is segmented: window overlap, mirroring for `--tta`, what is tidied afterwards, what is selected.
+
+    `instances` is how the mask is taken apart into numbered objects (docs/instances.md); by default it is not.
+    """
 
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     mirror_axes: tuple[AxisName, ...] = ()
     largest_component: tuple[Count, ...] = ()
+    instances: InstancePlan | None = None
     select: Selection = ""
 
 
@@ -104,6 +109,14 @@ class Plan(Part):
         given, classes = len(class_weights(self.train.loss)), len(self.labels) + 1
         if given not in {0, classes}:
             raise ValueError(f"the loss has {given} class weights; there must be {classes}, the background's first")
+        return self
+
+    @model_validator(mode="after")
+    def _instances_are_known(self) -> Self:
+        wanted = self.infer.instances.labels if self.infer.instances else ()
+        unknown = sorted(set(wanted) - set(self.labels.ids))
+        if unknown:
+            raise ValueError(f"instances names label {unknown[0]}, which is not in the label set")
         return self
 
     @property
