@@ -74,6 +74,15 @@ def max_pool(kernel: Sequence[int], stride: Sequence[int], *, padded: bool = Fal
     return layer(tuple(kernel), tuple(stride), ceil_mode=True)
 
 
+def mean_pool(x: Tensor, stride: Sequence[int]) -> Tensor:
+    """Return means over regions of `stride` voxels; in the last region of a side it does not divide, a little more.
+
+    PyTorch has no 3-D average pooling in bfloat16 on a CPU, but means over a number of regions.
+    """
+    sides = [-(-n // step) for n, step in zip(x.shape[2:], stride, strict=True)]
+    return F.adaptive_avg_pool3d(x, sides) if x.ndim == 5 else F.adaptive_avg_pool2d(x, sides)
+
+
 def dropout(share: float) -> nn.Module:
     """Return dropout of single values, as the papers of the field have it; none at all passes through."""
     return nn.Dropout(share) if share else nn.Identity()

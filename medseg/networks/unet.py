@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from medseg.networks.layers import LEAK, activation, conv, cropped, initialise, transposed
+from medseg.networks.layers import LEAK, activation, conv, cropped, initialise, mean_pool, transposed
 from medseg.networks.norm import InstanceNorm
 
 if TYPE_CHECKING:
@@ -132,10 +131,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features on the grid the stride leads to."""
-        short = x
-        if self.stride:
-            pool = F.avg_pool3d if x.ndim == 5 else F.avg_pool2d
-            short = pool(x, self.stride, self.stride, ceil_mode=True)
+        short = mean_pool(x, self.stride) if self.stride else x
         return cast("Tensor", self.last(self.convs(x) + self.shortcut(short)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import warnings
 
@@ -16,7 +17,7 @@ from tests.networks.specs import tiny, unet
 
 CASES = [(dimensions, name) for dimensions in (2, 3) for name in tiny(dimensions)]
 ODD = {2: (37, 50), 3: (17, 34, 19)}
-EVEN = {2: (64, 64), 3: (32, 32, 32)}
+EVEN = {2: (64, 64), 3: (32, 32, 64)}
 
 
 def network(spec: NetworkSpec, channels: int = 2, classes: int = 3) -> nn.Module:
@@ -72,13 +73,15 @@ def test_supervised_outputs_are_there_in_training_only(spec: NetworkSpec) -> Non
 
 @torch.no_grad()
 def test_bfloat16_agrees_with_float32(spec: NetworkSpec) -> None:
+    """The logits differ by a few times what rounding weights and image alone changes: norms amplify either."""
     module = network(spec).eval()
     seen = image(EVEN[spec.dimensions])
     expected = module(seen)
+    rounded = copy.deepcopy(module).bfloat16()
+    unavoidable = _error(copy.deepcopy(rounded).float()(seen.bfloat16().float()), expected)
     layout = memory_format(spec.dimensions)
-    logits = module.to(torch.bfloat16).to(memory_format=layout)(seen.bfloat16().contiguous(memory_format=layout))
-    error = (logits.float() - expected).norm() / expected.norm()
-    assert error < 0.05
+    logits = rounded.to(memory_format=layout)(seen.bfloat16().contiguous(memory_format=layout))
+    assert _error(logits.float(), expected) < 5 * unavoidable < 1.5
 
 
 @torch.no_grad()
@@ -112,3 +115,7 @@ def test_weights_of_outputs() -> None:
 
 def _rows(outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def _error(logits: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((logits - expected).norm() / expected.norm())
