@@ -9,6 +9,7 @@ format             file                     remarks
 ``sr``             ``sr.dcm``               volumes as TID 1500, likewise; refers to the SEG, which is written with it
 ``stl``            ``stl/<id>_<name>.stl``  one closed mesh per label found, LPS mm; needs the extra of the same name
 ``png``            ``preview.png``          outlines on three slices, for people
+``png-mask``       ``segmentation.png``     comes with ``png`` where a scan has one slice: label ids, in the labels' colours
 ``measurements``   ``measurements.json``    volume and voxels of every label
 =================  =======================  =======================================================================
 
@@ -37,6 +38,7 @@ from medseg.io.dicom.rtstruct.contours import require_contours
 from medseg.io.dicom.rtstruct.writing import write_rtstruct
 from medseg.io.dicom.sr import write_sr
 from medseg.io.hashing import file_sha256
+from medseg.io.images import write_indexed
 from medseg.io.mesh import SUFFIX, require_mesh, write_stl
 from medseg.report import overlay_png
 
@@ -194,6 +196,13 @@ def _png(finished: Finished, path: Path) -> None:
     write_bytes(path, overlay_png(finished.volume, finished.segmentation, letters=finished.is_placed))
 
 
+def _png_mask(finished: Finished, path: Path) -> None:
+    mask = finished.segmentation
+    if mask.array.shape[0] != 1 or max(mask.labels.ids) >= len(mask.labels.palette):
+        raise InputError("an indexed PNG holds one slice and ids up to 255", code=NOT_APPLICABLE)
+    write_indexed(mask.array[0].astype("uint8"), mask.labels.palette, path)
+
+
 def _measurements(finished: Finished, path: Path) -> None:
     document = {
         "schema": 1,
@@ -212,9 +221,13 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "sr": Format("sr.dcm", _sr),
         "stl": Format("stl", _stl, require_mesh),
         "png": Format("preview.png", _png),
+        "png-mask": Format("segmentation.png", _png_mask),
         "measurements": Format("measurements.json", _measurements),
     }
 )
+
+
+_BRINGS: Mapping[str, str] = MappingProxyType({"sr": "dicom-seg", "png": "png-mask"})  # what comes with a format
 
 
 def require_formats(formats: Sequence[str]) -> None:
@@ -235,9 +248,9 @@ def written_formats(formats: Sequence[str]) -> tuple[str, ...]:
     Examples
     --------
     >>> written_formats(["png", "sr"])
-    ('dicom-seg', 'sr', 'png')
+    ('dicom-seg', 'sr', 'png', 'png-mask')
     """
-    wanted = {*formats, "dicom-seg"} if "sr" in formats else set(formats)
+    wanted = {*formats, *(_BRINGS[name] for name in formats if name in _BRINGS)}
     return tuple(name for name in FORMATS if name in wanted)
 
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medseg.errors import GeometryError, InputError, MedsegError
-from medseg.io import is_dicom, read_segmentation, read_volume
+from medseg.io import (
+    COLOURS,
+    PICTURE_SUFFIXES,
+    as_colours,
+    describe,
+    is_dicom,
+    read_segmentation,
+    read_volume,
+    suffix_of,
+)
 from medseg.resample import resample
 from medseg.rois import RoiRules
 from medseg.volume import Segmentation, Volume
@@ -62,7 +71,14 @@ def read_case(
     try:
         image = read_images(case.images, channels=channels)
         rules = rules_of(case.rules, labels)
-        mask = read_segmentation(case.reference, labels=labels, onto=image.geometry, rules=rules, image=case.images[0])
+        mask = read_segmentation(
+            case.reference,
+            labels=labels,
+            onto=image.geometry,
+            rules=rules,
+            image=case.images[0],
+            ignore=case.ignore,
+        )
         if not same_place(mask.geometry, image.geometry):
             raise InputError(
                 f"the mask lies on the grid {mask.geometry}", expected=f"{image.geometry}, as its image", where=case.id
@@ -73,11 +89,13 @@ def read_case(
             error.found, expected=error.expected, where=where, remedy=error.remedy, code=error.code
         ) from error
     turned = resample(mask, onto=mask.geometry.reoriented(image.geometry.axis_codes))
-    return image, Segmentation(turned.array, image.geometry, mask.labels)
+    return image, Segmentation(turned.array, image.geometry, mask.labels, mask.ignore)
 
 
 def read_images(paths: Sequence[Path], *, channels: Sequence[str] = ()) -> Volume:
     """Return the channels in `paths` as one image on the grid of the first; the others are resampled onto it linearly.
+
+    A grey picture has three equal channels where `channels` are red, green and blue.
 
     Raises
     ------
@@ -85,6 +103,8 @@ def read_images(paths: Sequence[Path], *, channels: Sequence[str] = ()) -> Volum
         Where a file cannot be read, or there are not as many channels as names.
     """
     parts = [read_image(path) for path in paths]
+    if len(parts) == 1:
+        parts = [as_colours(parts[0], channels)]
     first = parts[0].geometry
     same = [part if part.geometry.same_grid(first) else resample(part, onto=first, order=1) for part in parts]
     array = same[0].array if len(same) == 1 else np.concatenate([part.array for part in same])
@@ -111,6 +131,19 @@ def read_image(path: Path) -> Volume:
         raise InputError(
             error.found, expected=error.expected, where=error.where, remedy=remedy, code=error.code
         ) from error
+
+
+def colour_channels(cases: Iterable[Case]) -> tuple[str, ...]:
+    """Return red, green and blue where cases are pictures, some in colour and some grey; otherwise nothing.
+
+    Of each picture the header is read. A data set has one set of channels: with one picture in colour, all are.
+    """
+    counts = set()
+    for case in cases:
+        if len(case.images) > 1 or suffix_of(case.images[0]) not in PICTURE_SUFFIXES:
+            return ()
+        counts.add(describe(case.images[0]).volumes)
+    return COLOURS if counts == {1, len(COLOURS)} else ()
 
 
 def same_place(mask: Geometry, image: Geometry) -> bool:

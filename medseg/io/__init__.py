@@ -17,6 +17,7 @@ What is written is read back and compared, corners within 1e-3 mm and voxels bit
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,7 +27,7 @@ from medseg.errors import GeometryError, InputError, OutputError
 from medseg.io.atomic import atomic_path
 from medseg.io.description import Description
 from medseg.io.verify import check_as_written
-from medseg.io.voxels import mask_values
+from medseg.io.voxels import COLOURS, as_colours, mask_values
 from medseg.labels import LabelSet
 from medseg.volume import Segmentation, Volume, values_in
 
@@ -40,11 +41,15 @@ if TYPE_CHECKING:
     from medseg.rois import RoiRules
 
 __all__ = [
+    "COLOURS",
     "DICOM_SUFFIXES",
+    "PICTURE_SUFFIXES",
     "READABLE_SUFFIXES",
     "WRITABLE_SUFFIXES",
     "Description",
+    "as_colours",
     "check_length",
+    "colour_table",
     "describe",
     "is_dicom",
     "read",
@@ -59,11 +64,12 @@ __all__ = [
     "write_volume",
 ]
 
+Colour = tuple[int, int, int]
 _NIFTI = (".nii", ".nii.gz")
 _ITK = (".nrrd", ".mha", ".mhd")
 _TIFF = (".tif", ".tiff")
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
-READABLE_SUFFIXES = (*_NIFTI, *_ITK, *_TIFF, *_PICTURES)
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+READABLE_SUFFIXES = (*_NIFTI, *_ITK, *_TIFF, *PICTURE_SUFFIXES)
 WRITABLE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".tif", ".tiff", ".png")
 DICOM_SUFFIXES = (".dcm", ".ima", "")
 _REFUSED = {
@@ -185,6 +191,7 @@ def read_segmentation(
     onto: Geometry | None = None,
     rules: RoiRules | None = None,
     image: Path | None = None,
+    ignore: int | None = None,
 ) -> Segmentation:
     """Return the mask in a file.
 
@@ -202,6 +209,8 @@ def read_segmentation(
     image : Path, optional
         The image it was drawn on. A SEG or RTSTRUCT that names this very series is taken to lie where the image does,
         although their frames of reference differ.
+    ignore : int, optional
+        The value of voxels nobody decided on, which is no label.
 
     Returns
     -------
@@ -218,15 +227,16 @@ def read_segmentation(
     path = Path(path)
     _refuse_missing(path)
     if is_dicom(path):
-        return _read_reference(path, labels, onto=onto, rules=rules, image=image)
+        mask = _read_reference(path, labels, onto=onto, rules=rules, image=image)
+        return replace(mask, ignore=None if ignore in mask.labels.ids else ignore)
     stored = _read_mask(path)
     try:
         if stored.array.shape[0] != 1:
             raise InputError(f"the mask has {stored.array.shape[0]} channels", expected="1")
         ids = mask_values(stored.array[0])
         if labels is None:
-            labels = LabelSet.from_names({value: f"label_{value}" for value in values_in(ids)})
-        return Segmentation(ids, stored.geometry, labels)
+            labels = LabelSet.from_names({value: f"label_{value}" for value in values_in(ids) if value != ignore})
+        return Segmentation(ids, stored.geometry, labels, ignore)
     except InputError as error:
         raise error.at(str(path)) from error
 
@@ -292,6 +302,23 @@ def structure_remarks(path: Path, *, onto: Geometry, rules: RoiRules, image: Pat
     return references.remarks(path, onto=onto, rules=rules, image=_dicom_only(image))
 
 
+def colour_table(path: Path) -> tuple[Colour, ...] | None:
+    """Return the colours of a picture whose pixels are indices into a palette; ``None`` for every other file.
+
+    A palette in which each index is the grey of its own number is no palette of classes: ``None`` for it, too.
+
+    Raises
+    ------
+    InputError
+        Where the file is no such picture.
+    """
+    if suffix_of(path) not in PICTURE_SUFFIXES:
+        return None
+    from medseg.io import images
+
+    return images.colour_table(path)
+
+
 def is_dicom(path: Path) -> bool:
     """Tell whether a path goes to the DICOM reader: a folder, a DICOM name, or a file with DICOM's mark (PS3.10)."""
     if path.is_dir() or suffix_of(path) in DICOM_SUFFIXES:
@@ -330,7 +357,7 @@ def _read_reference(
 
 
 def _read_mask(path: Path) -> Volume:
-    if suffix_of(path) in _PICTURES:
+    if suffix_of(path) in PICTURE_SUFFIXES:
         from medseg.io import images
 
         return images.read_mask(path)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
+from medseg.labels import MAX_LABEL_ID
 from medseg.plan.network import NetworkSpec
 from medseg.plan.part import AxisName, Codes, Count, Labels, Part, Positive, Selection, Triple
 from medseg.plan.training import TrainPlan
@@ -69,6 +70,8 @@ class Plan(Part):
     network: NetworkSpec
     train: TrainPlan
     infer: InferPlan = Field(default_factory=InferPlan)
+    ignore_label: Annotated[int, Field(ge=1, le=MAX_LABEL_ID)] | None = None
+    """The id of reference voxels nobody decided on: nothing is learned from them, nothing is scored on them."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -83,6 +86,8 @@ class Plan(Part):
             raise ValueError(
                 f"the patch {self.train.patch_size} must be divisible by the network's strides {self.network.divisor}"
             )
+        if self.ignore_label in self.labels.ids:
+            raise ValueError(f"ignore_label is {self.ignore_label}, which is a label")
         if not len(self.labels):
             raise ValueError("labels must name at least one structure")
         unknown = sorted(set(self.infer.largest_component) - set(self.labels.ids))
