@@ -9,7 +9,7 @@ format             file                     remarks
 ``sr``             ``sr.dcm``               volumes as TID 1500, likewise; refers to the SEG, which is written with it
 ``stl``            ``stl/<id>_<name>.stl``  one closed mesh per label found, LPS mm; needs the extra of the same name
 ``png``            ``preview.png``          outlines on three slices, for people
-``png-mask``       ``segmentation.png``     comes with ``png`` where a scan has one slice: label ids, in the labels' colours
+``png-mask``       ``segmentation.png``     with ``png`` where a scan has one slice: label ids, in the labels' colours
 ``measurements``   ``measurements.json``    volume and voxels of every label
 =================  =======================  =======================================================================
 

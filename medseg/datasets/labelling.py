@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def with_labels(dataset: Dataset, *, progress: Progress = ignore) -> Dataset:
     """Return the data set with labels; where it names none, they are found in its references.
 
-    Values of masks are called ``label_<value>``, in the colours of the masks' palette where they have one. Structures of
-    SEG and RTSTRUCT are called by their names, whatever their numbers: the same name, but for case, is the same label in
-    all cases, and ids follow the alphabet.
+    Values of masks are called ``label_<value>``, in the colours of the masks' palette where they have one. Structures
+    of SEG and RTSTRUCT are called by their names, whatever their numbers: the same name, but for case, is the same
+    label in all cases, and ids follow the alphabet.
 
     Raises
     ------
