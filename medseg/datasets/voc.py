@@ -76,8 +76,9 @@ def list_voc(root: Path) -> Listing:
 
 def voc_colored(labels: LabelSet) -> LabelSet:
     """Return labels in VOC's colours; those with colours somebody chose, or with ids above 255, keep theirs."""
-    usual = LabelSet.from_names({label.id: label.name for label in labels})
-    if labels != usual or max(labels.ids, default=0) > VOC_IGNORE:
+    names = {label.id: label.name for label in labels}
+    usual = (LabelSet.from_names(names), LabelSet.from_names({0: _BACKGROUND, **names}))  # a name for 0 takes a colour
+    if labels not in usual or max(labels.ids, default=0) > VOC_IGNORE:
         return labels
     return LabelSet(tuple(replace(label, color=voc_color(label.id)) for label in labels))
 

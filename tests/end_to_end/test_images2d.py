@@ -1,4 +1,4 @@
-"""Two-dimensional data through the command line: PNG pairs become a model, which segments PNG and X-ray, and is scored."""
+"""2-D data through the command line: PNG pairs become a model, which segments PNG and X-ray, and is scored."""
 
 from __future__ import annotations
 
