@@ -20,6 +20,7 @@ from medseg.datasets.reading import (
     combined_sha256,
     content_sha256,
     dataset_sha256,
+    pixel_on_pixel,
     read_case,
     read_images,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "for_each",
     "left_out",
     "open_dataset",
+    "pixel_on_pixel",
     "read_case",
     "read_ignore",
     "read_images",

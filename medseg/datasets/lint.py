@@ -15,7 +15,7 @@ from medseg.datasets.labelling import rules_by_names
 from medseg.datasets.layouts import list_dataset
 from medseg.datasets.listing import relative
 from medseg.datasets.patients import origin_of_case, patient_findings
-from medseg.datasets.reading import colour_channels, file_sha256, read_image, same_place
+from medseg.datasets.reading import colour_channels, file_sha256, pixel_on_pixel, read_image, same_place
 from medseg.datasets.structures import examine_structures
 from medseg.errors import InputError, MedsegError
 from medseg.io import COLOURS, as_colours, describe, is_dicom, read_segmentation, read_volume
@@ -138,6 +138,8 @@ def _examine_mask(path: Path, facts: _Facts, listing: Listing) -> None:
     facts.values = tuple(value for value in values_in(mask.array) if value != mask.ignore)
     if mask.ignore is not None:
         facts.ignored, facts.voxels = int(np.count_nonzero(mask.array == mask.ignore)), mask.array.size
+    if facts.geometry is not None:
+        mask = pixel_on_pixel(mask, path, facts.geometry)
     if facts.geometry is not None and not same_place(mask.geometry, facts.geometry):
         facts.findings.append(_grid_mismatch(mask.geometry, facts, file))
     unknown = sorted(set(facts.values) - {0, *listing.labels.ids})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,6 +51,7 @@ def read_case(
     """Return the image and the mask of a case, on one grid.
 
     A mask whose voxels are the image's but stored along other axes is turned: NIfTI masks of DICOM series often are.
+    A picture drawn on an image that has a size, such as an X-ray, lies on it pixel on pixel.
     RTSTRUCT is drawn on the image's grid, SEG put on it, by the case's rules.
 
     Parameters
@@ -79,6 +81,7 @@ def read_case(
             image=case.images[0],
             ignore=case.ignore,
         )
+        mask = pixel_on_pixel(mask, case.reference, image.geometry)
         if not same_place(mask.geometry, image.geometry):
             raise InputError(
                 f"the mask lies on the grid {mask.geometry}", expected=f"{image.geometry}, as its image", where=case.id
@@ -144,6 +147,25 @@ def colour_channels(cases: Iterable[Case]) -> tuple[str, ...]:
             return ()
         counts.add(describe(case.images[0]).volumes)
     return COLOURS if counts == {1, len(COLOURS)} else ()
+
+
+def pixel_on_pixel(mask: Segmentation, path: Path, grid: Geometry) -> Segmentation:
+    """Return a mask that was read from a picture on the grid it was drawn on, where it has as many rows and columns.
+
+    A picture says nothing of where its pixels lie or how large they are: one drawn on an X-ray lies pixel on pixel.
+    Masks in other formats, and of other sizes, come as they are.
+
+    Parameters
+    ----------
+    mask : Segmentation
+        What was read.
+    path : Path
+        From where.
+    grid : Geometry
+        Of the image, or of the mask to compare with.
+    """
+    is_picture = suffix_of(path) in PICTURE_SUFFIXES and mask.geometry.shape == grid.shape
+    return replace(mask, geometry=grid) if is_picture else mask
 
 
 def same_place(mask: Geometry, image: Geometry) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.case import Case
-from medseg.datasets import read_ignore, read_label_file, usual_ignore
+from medseg.datasets import pixel_on_pixel, read_ignore, read_label_file, usual_ignore
 from medseg.errors import MedsegError
 from medseg.io import is_dicom, read_geometry, read_segmentation, structure_names
 from medseg.rois import RoiRules
@@ -74,10 +74,13 @@ class References:
         own = RoiRules.from_labels(self._names) if len(self._names) else None
         if is_dicom(prediction) and not is_dicom(reference):
             true = _read(reference, ignore=self._ignore_of(case, reference))
-            return _read(prediction, onto=true.geometry, rules=own), true
+            predicted = _read(prediction, onto=true.geometry, rules=own)
+            return predicted, pixel_on_pixel(true, reference, predicted.geometry)
         grid = self._grid_of(case) if is_dicom(prediction) else None
         predicted = _read(prediction, onto=grid, rules=own)
-        return predicted, self.read(case, reference, onto=predicted)
+        true = self.read(case, reference, onto=predicted)
+        placed = pixel_on_pixel(predicted, prediction, true.geometry)
+        return placed, pixel_on_pixel(true, reference, placed.geometry)
 
     def read(self, case: str, path: Path, *, onto: Segmentation | None = None) -> Segmentation:
         """Return a reference; contours need the mask whose grid they are drawn `onto`, or a case with its image.

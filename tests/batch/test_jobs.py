@@ -169,6 +169,17 @@ def test_grey_and_colour_pictures_come_with_the_channels_of_the_model(folder: Pa
         jobs_in(folder)["grey"].read(Target(("T1", "T2", "FLAIR"), ()))
 
 
+def test_numbered_colour_pictures_are_cases_and_no_channels(folder: Path) -> None:
+    from PIL import Image
+
+    for n in range(3):
+        Image.fromarray(np.full((20, 20, 3), (n, 20, 30), np.uint8)).save(folder / f"frame_{n:04d}.png")
+    jobs = jobs_in(folder, target=Target(("red", "green", "blue"), ()))
+    assert {name: job.inputs for name, job in jobs.items()} == {
+        name: (f"frame_{n:04d}.png",) for n, name in enumerate(("frame", "frame_0001", "frame_0002"))
+    }
+
+
 def test_the_hash_of_a_job_follows_content_not_names(folder: Path, scan: Callable[..., Volume]) -> None:
     write_volume(scan(1), folder / "a.nrrd")
     (folder / "b.nrrd").write_bytes((folder / "a.nrrd").read_bytes())

@@ -131,18 +131,24 @@ def test_grey_and_coloured_pictures_of_many_sizes_are_one_data_set(
 
 
 def test_an_x_ray_in_dicom_is_segmented_by_a_model_of_x_rays(tmp_path: Path, medseg: Command) -> None:
-    """Bright discs on PNG teach a model of two dimensions; a DX file, which has millimetres, is segmented by it."""
+    """DX files, which have millimetres, with masks drawn as PNG, which have none, teach a model of two dimensions."""
     data = tmp_path / "data"
-    for folder in ("images", "masks"):
-        (data / folder).mkdir(parents=True)
+    (data / "masks").mkdir(parents=True)
     for seed in range(2):
         image, mask = discs(seed)
-        Image.fromarray(image).save(data / "images" / f"x{seed}.png")
+        write_x_ray(image, data / "images" / f"x{seed}.dcm", spacing_mm=(0.3, 0.2))
         Image.fromarray(mask).save(data / "masks" / f"x{seed}.png")
-    words = settings("channels=[DX]", "train.patch_size=[1,64,64]")
+    code, text, errors = medseg("check", data, "--json")
+    assert code == 0, errors
+    assert {f["code"] for f in json.loads(text)["findings"]} == {"unnamed-labels"}
+    words = settings("train.patch_size=[1,64,64]")
     code, _, errors = medseg("train", data, "-o", tmp_path / "run", "-r", "unet2d", "--device", "cpu", *words)
     assert code == 0, errors
-    write_x_ray(discs(7)[0], tmp_path / "in" / "chest.dcm", spacing_mm=(0.3, 0.2))
+    plan = load_model(tmp_path / "run" / "model").plan
+    assert (plan.channels, plan.slice_axis) == (("DX",), 0)
+    assert plan.preprocess.spacing_mm[1:] == pytest.approx((0.3, 0.2))
+    image, truth = discs(7)
+    write_x_ray(image, tmp_path / "in" / "chest.dcm", spacing_mm=(0.3, 0.2))
     out = tmp_path / "out"
     formats = "nifti,dicom-seg,png,measurements"
     code, _, errors = medseg(
@@ -156,6 +162,12 @@ def test_an_x_ray_in_dicom_is_segmented_by_a_model_of_x_rays(tmp_path: Path, med
     assert mask.array.shape == (1, 70, 90)
     assert mask.geometry.spacing_mm[1:] == pytest.approx((0.3, 0.2))
     np.testing.assert_array_equal(pixels(out / case["outputs"]["png-mask"]), mask.array[0])
+    (tmp_path / "truth").mkdir()
+    Image.fromarray(truth).save(tmp_path / "truth" / f"{case['id']}.png")
+    code, _, errors = medseg("evaluate", out, tmp_path / "truth", "-o", tmp_path / "scores")
+    assert code == 0, errors
+    overall = json.loads((tmp_path / "scores" / "metrics.json").read_text())["summary"]["overall"]
+    assert overall["pixel_accuracy"] == pytest.approx(np.mean(mask.array[0] == truth))
 
 
 def discs(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -183,5 +195,5 @@ def write_x_ray(pixels_yx: NDArray[np.uint8], path: Path, *, spacing_mm: tuple[f
     image.BitsAllocated, image.BitsStored, image.HighBit = 8, 8, 7
     image.ImagerPixelSpacing = list(spacing_mm)
     image.PixelData = pixels_yx.tobytes()
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     image.save_as(path, enforce_file_format=True)
