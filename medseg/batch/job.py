@@ -10,9 +10,10 @@ import numpy as np
 
 from medseg.batch.finite import finite
 from medseg.errors import InputError
-from medseg.io import as_colours, read_volume
+from medseg.io import read_volume
 from medseg.io.dicom import read_series
 from medseg.io.hashing import file_sha256
+from medseg.io.voxels import as_colours
 from medseg.progress import ignore
 from medseg.resample import resample
 from medseg.selection import DICOM_WORDS

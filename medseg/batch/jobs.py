@@ -11,10 +11,11 @@ from medseg.batch.channels import Match, apart, match, rules_in_order, studies
 from medseg.batch.job import Job, Target
 from medseg.batch.selection import left_out
 from medseg.errors import InputError
-from medseg.io import COLOURS, describe, is_dicom
+from medseg.io import describe, is_dicom
 from medseg.io.dicom import inspect_folder
 from medseg.io.dicom.findings import Finding, finding
 from medseg.io.dicom.item import short_hash, told_apart
+from medseg.io.voxels import COLOURS
 from medseg.progress import ignore
 from medseg.selection import parse
 

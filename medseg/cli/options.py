@@ -21,7 +21,7 @@ Memory = Annotated[str | None, typer.Option(help="Memory to plan for, such as 8G
 Inputs = Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, DICOM series, or folders of anything.")]
 Formats = Annotated[
     str,
-    typer.Option("--format", help="Comma-separated: nifti, dicom-seg, rtstruct, sr, stl, png, measurements."),
+    typer.Option("--format", help="Comma-separated: nifti, dicom-seg, rtstruct, sr, stl, png, png-mask, measurements."),
 ]
 Select = Annotated[
     list[str] | None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from medseg.datasets.label_file import read_ignore
 from medseg.errors import InputError
-from medseg.io import colour_table
+from medseg.io.images import colour_table
 
 if TYPE_CHECKING:
     from pathlib import Path

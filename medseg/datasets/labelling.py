@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from medseg.datasets.each import for_each
 from medseg.errors import InputError
-from medseg.io import colour_table, read_segmentation, structure_names
+from medseg.io import read_segmentation, structure_names
+from medseg.io.images import colour_table
 from medseg.labels import LabelSet
 from medseg.progress import ignore
 from medseg.rois import RoiRules, plain_name

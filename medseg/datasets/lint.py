@@ -18,7 +18,8 @@ from medseg.datasets.patients import origin_of_case, patient_findings
 from medseg.datasets.reading import colour_channels, file_sha256, pixel_on_pixel, read_image, same_place
 from medseg.datasets.structures import examine_structures
 from medseg.errors import InputError, MedsegError
-from medseg.io import COLOURS, as_colours, describe, is_dicom, read_segmentation, read_volume
+from medseg.io import describe, is_dicom, read_segmentation, read_volume
+from medseg.io.voxels import COLOURS, as_colours
 from medseg.progress import ignore
 from medseg.volume import values_in
 

@@ -10,16 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medseg.errors import GeometryError, InputError, MedsegError
-from medseg.io import (
-    COLOURS,
-    PICTURE_SUFFIXES,
-    as_colours,
-    describe,
-    is_dicom,
-    read_segmentation,
-    read_volume,
-    suffix_of,
-)
+from medseg.io import PICTURE_SUFFIXES, describe, is_dicom, read_segmentation, read_volume, suffix_of
+from medseg.io.voxels import COLOURS, as_colours
 from medseg.resample import resample
 from medseg.rois import RoiRules
 from medseg.volume import Segmentation, Volume

@@ -17,7 +17,6 @@ What is written is read back and compared, corners within 1e-3 mm and voxels bit
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,7 +26,7 @@ from medseg.errors import GeometryError, InputError, OutputError
 from medseg.io.atomic import atomic_path
 from medseg.io.description import Description
 from medseg.io.verify import check_as_written
-from medseg.io.voxels import COLOURS, as_colours, mask_values
+from medseg.io.voxels import mask_values
 from medseg.labels import LabelSet
 from medseg.volume import Segmentation, Volume, values_in
 
@@ -41,15 +40,12 @@ if TYPE_CHECKING:
     from medseg.rois import RoiRules
 
 __all__ = [
-    "COLOURS",
     "DICOM_SUFFIXES",
     "PICTURE_SUFFIXES",
     "READABLE_SUFFIXES",
     "WRITABLE_SUFFIXES",
     "Description",
-    "as_colours",
     "check_length",
-    "colour_table",
     "describe",
     "is_dicom",
     "read",
@@ -64,7 +60,6 @@ __all__ = [
     "write_volume",
 ]
 
-Colour = tuple[int, int, int]
 _NIFTI = (".nii", ".nii.gz")
 _ITK = (".nrrd", ".mha", ".mhd")
 _TIFF = (".tif", ".tiff")
@@ -210,7 +205,7 @@ def read_segmentation(
         The image it was drawn on. A SEG or RTSTRUCT that names this very series is taken to lie where the image does,
         although their frames of reference differ.
     ignore : int, optional
-        The value of voxels nobody decided on, which is no label.
+        The value of voxels nobody decided on, which is no label; SEG and RTSTRUCT have none such.
 
     Returns
     -------
@@ -227,8 +222,7 @@ def read_segmentation(
     path = Path(path)
     _refuse_missing(path)
     if is_dicom(path):
-        mask = _read_reference(path, labels, onto=onto, rules=rules, image=image)
-        return replace(mask, ignore=None if ignore in mask.labels.ids else ignore)
+        return _read_reference(path, labels, onto=onto, rules=rules, image=image)
     stored = _read_mask(path)
     try:
         if stored.array.shape[0] != 1:
@@ -300,23 +294,6 @@ def structure_remarks(path: Path, *, onto: Geometry, rules: RoiRules, image: Pat
     from medseg.io.dicom import references
 
     return references.remarks(path, onto=onto, rules=rules, image=_dicom_only(image))
-
-
-def colour_table(path: Path) -> tuple[Colour, ...] | None:
-    """Return the colours of a picture whose pixels are indices into a palette; ``None`` for every other file.
-
-    A palette in which each index is the grey of its own number is no palette of classes: ``None`` for it, too.
-
-    Raises
-    ------
-    InputError
-        Where the file is no such picture.
-    """
-    if suffix_of(path) not in PICTURE_SUFFIXES:
-        return None
-    from medseg.io import images
-
-    return images.colour_table(path)
 
 
 def is_dicom(path: Path) -> bool:

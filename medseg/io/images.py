@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FORMATS = ("PNG", "JPEG", "BMP")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 _GREY_TYPES = {"1": "uint8", "L": "uint8", "LA": "uint8", "La": "uint8", "I": "int32", "F": "float32"}
 _OPAQUE = 255
 _PNG_DEPTH, _PNG_COLOUR = 24, 25  # bytes of the IHDR chunk, which comes first (PNG specification, 11.2.2)
@@ -106,13 +107,17 @@ def read_mask(path: Path) -> Volume:
 
 
 def colour_table(path: Path) -> tuple[tuple[int, int, int], ...] | None:
-    """Return the palette of a picture, one colour an index; ``None`` where it has none but the greys themselves.
+    """Return the colours of a picture whose pixels are indices into a palette; ``None`` for every other file.
+
+    A palette in which each index is the grey of its own number is no palette of classes: ``None`` for it, too.
 
     Raises
     ------
     InputError
         Where the file is no such picture.
     """
+    if path.suffix.lower() not in _SUFFIXES:
+        return None
     with _opened(path) as image:
         table = image.getpalette("RGB") if image.mode == "P" else None
     if table is None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from medseg import io
 from medseg.errors import InputError, OutputError
-from medseg.io.images import picture_grid, write_indexed
+from medseg.io.images import colour_table, picture_grid, write_indexed
 from medseg.io.reopen import reopen_indexed
 from medseg.io.verify import same_bits
 from medseg.volume import Volume
@@ -286,7 +286,7 @@ def test_indices_and_palette_come_back_by_the_bytes_of_the_file(tmp_path: Path) 
     write_indexed(ids, colours, tmp_path / "m.png")
     back, table = reopen_indexed(tmp_path / "m.png")
     assert np.array_equal(back, ids)
-    assert table == colours == io.colour_table(tmp_path / "m.png")
+    assert table == colours == colour_table(tmp_path / "m.png")
     assert np.array_equal(io.read_segmentation(tmp_path / "m.png").array[0], ids)
     few = np.zeros((2, 3), np.uint8)  # few colours tempt a writer to fewer bits a pixel
     write_indexed(few, colours, tmp_path / "few.png")
@@ -309,7 +309,7 @@ def test_greys_and_other_files_have_no_colour_table(tmp_path: Path) -> None:
     Image.fromarray(GREY).save(tmp_path / "grey.png")
     Image.fromarray(GREY).convert("P").save(tmp_path / "greys.png")
     tifffile.imwrite(tmp_path / "a.tif", GREY)
-    assert [io.colour_table(tmp_path / name) for name in ("grey.png", "greys.png", "a.tif")] == [None] * 3
+    assert [colour_table(tmp_path / name) for name in ("grey.png", "greys.png", "a.tif")] == [None] * 3
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(InputError):
-        io.colour_table(tmp_path / "broken.png")
+        colour_table(tmp_path / "broken.png")
