@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -44,7 +45,9 @@ class InstanceNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `x` (N, C, *spatial) normalised, in its own type and memory layout."""
+        """Return `x` (N, C, *spatial) normalised, in its own type and memory layout; a lone voxel becomes the shift."""
+        if math.prod(x.shape[2:]) == 1:  # it does not differ from its mean, and PyTorch refuses it
+            return 0 * x + self.bias.to(x.dtype).reshape(-1, *[1] * (x.ndim - 2))
         if x.device.type != "cpu":
             return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
         if torch.is_grad_enabled():

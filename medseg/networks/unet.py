@@ -6,25 +6,24 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from medseg.networks.layers import LEAK, activation, conv, cropped, initialise, transposed
 from medseg.networks.norm import InstanceNorm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
     from medseg.plan import UNetSpec
 
-LEAK = 0.01
-
 
 class UNet(nn.Module):
-    """The plain convolutional U-Net, in the form nnU-Net gave it.
+    """The convolutional U-Net in the form nnU-Net gave it, with a plain or a residual encoder.
 
-    A stage is a row of convolution, instance norm and leaky ReLU. Going down, the first convolution of a stage strides;
-    going up, a transposed convolution of the same stride returns to the finer grid, where the encoder's features of
-    that grid are put beside its output. (Ronneberger 2015, arXiv:1505.04597; Isensee 2021, Nature Methods 18:203.)
+    A plain stage is a row of convolution, instance norm and leaky ReLU; a residual one a row of residual blocks. Going
+    down, the first of a stage strides; going up, a transposed convolution of the same stride returns to the finer grid,
+    where the encoder's features of that grid are put beside its output. (Ronneberger 2015, arXiv:1505.04597; Isensee
+    2021, Nature Methods 18:203; residual encoders: Isensee 2024, arXiv:2404.09556.)
 
     Parameters
     ----------
@@ -37,26 +36,25 @@ class UNet(nn.Module):
     --------
     >>> from medseg.plan import UNetSpec
     >>> spec = UNetSpec(dimensions=2, features=(4, 8), strides=((1, 1), (2, 2)), kernels=((3, 3), (3, 3)))
-    >>> UNet(spec, 1, 3).eval()(torch.zeros(1, 1, 8, 8)).shape
-    torch.Size([1, 3, 8, 8])
+    >>> UNet(spec, 1, 3).eval()(torch.zeros(1, 1, 9, 8)).shape
+    torch.Size([1, 3, 9, 8])
     """
 
     def __init__(self, spec: UNetSpec, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.deep_supervision = spec.deep_supervision
         stages = list(zip(spec.features, spec.kernels, spec.strides, strict=True))
-        before = (in_channels, *spec.features[:-1])
-        self.encoder = nn.ModuleList(
-            Stage(n, features, kernel=kernel, stride=stride, depth=spec.convs_per_stage)
-            for n, (features, kernel, stride) in zip(before, stages, strict=True)
-        )
+        self.encoder = _residual_stages(spec, in_channels) if spec.residual_blocks else _stages(spec, in_channels)
         self.decoder = nn.ModuleList(
             UpStage(coarse, fine, kernel=kernel, stride=stride, depth=spec.convs_per_stage)
             for (coarse, _, stride), (fine, kernel, _) in zip(stages[:0:-1], stages[-2::-1], strict=True)
         )
         heads = spec.features[-2::-1] if spec.deep_supervision else spec.features[:1]
         self.heads = nn.ModuleList(conv(n, out_channels, kernel=(1,) * spec.dimensions, bias=True) for n in heads)
-        self.apply(_initialise)
+        initialise(self, leak=LEAK)
+        for block in self.modules():
+            if isinstance(block, ResidualBlock):  # a block begins as its shortcut, so that deep rows train at once
+                nn.init.zeros_(cast("InstanceNorm", block.convs[-1]).weight)
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return logits (N, classes, *spatial) of an `image` (N, C, *spatial).
@@ -89,7 +87,7 @@ class Stage(nn.Sequential):
             layers += [
                 conv(in_features if first else features, features, kernel=kernel, stride=stride if first else 1),
                 InstanceNorm(features),
-                nn.LeakyReLU(LEAK, inplace=True),
+                activation("leaky_relu"),
             ]
         super().__init__(*layers)
 
@@ -99,26 +97,72 @@ class UpStage(nn.Module):
 
     def __init__(self, coarse: int, fine: int, *, kernel: tuple[int, ...], stride: tuple[int, ...], depth: int) -> None:
         super().__init__()
-        transposed: Callable[..., nn.Module] = nn.ConvTranspose3d if len(stride) == 3 else nn.ConvTranspose2d
-        self.up = transposed(coarse, fine, stride, stride)
+        self.up = transposed(coarse, fine, stride=stride, bias=True)
         self.convs = Stage(2 * fine, fine, kernel=kernel, stride=(1,) * len(stride), depth=depth)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Return features on the grid of `skip`."""
-        return cast("Tensor", self.convs(torch.cat((self.up(x), skip), dim=1)))
+        return cast("Tensor", self.convs(torch.cat((cropped(self.up(x), skip), skip), dim=1)))
 
 
-def conv(
-    in_features: int, features: int, *, kernel: tuple[int, ...], stride: tuple[int, ...] | int = 1, bias: bool = False
-) -> nn.Module:
-    """Return a 2-D or 3-D convolution that keeps the grid but for its stride; a norm after it makes a bias idle."""
-    layer: Callable[..., nn.Module] = nn.Conv3d if len(kernel) == 3 else nn.Conv2d
-    return layer(in_features, features, kernel, stride, padding=tuple(k // 2 for k in kernel), bias=bias)
+class ResidualBlock(nn.Module):
+    """Two convolutions with norms, added to what came in; where it strides, that is averaged first.
+
+    The averaging shortcut is that of ResNet-D (He 2019, arXiv:1812.01187), which nnU-Net's residual encoders have.
+    """
+
+    def __init__(
+        self, in_features: int, features: int, *, kernel: tuple[int, ...], stride: tuple[int, ...] | None
+    ) -> None:
+        super().__init__()
+        self.stride = stride if stride and max(stride) > 1 else None
+        self.convs = nn.Sequential(
+            conv(in_features, features, kernel=kernel, stride=stride or 1),
+            InstanceNorm(features),
+            activation("leaky_relu"),
+            conv(features, features, kernel=kernel),
+            InstanceNorm(features),
+        )
+        self.shortcut = (
+            nn.Identity()
+            if in_features == features
+            else nn.Sequential(conv(in_features, features, kernel=(1,) * len(kernel)), InstanceNorm(features))
+        )
+        self.last = activation("leaky_relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features on the grid the stride leads to."""
+        short = x
+        if self.stride:
+            pool = F.avg_pool3d if x.ndim == 5 else F.avg_pool2d
+            short = pool(x, self.stride, self.stride, ceil_mode=True)
+        return cast("Tensor", self.last(self.convs(x) + self.shortcut(short)))
 
 
-def _initialise(module: nn.Module) -> None:
-    """He initialisation for the leaky ReLU (He 2015, arXiv:1502.01852)."""
-    if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
-        nn.init.kaiming_normal_(module.weight, a=LEAK)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+def _stages(spec: UNetSpec, in_channels: int) -> nn.ModuleList:
+    """Return the stages of a plain encoder."""
+    before = (in_channels, *spec.features[:-1])
+    rows = zip(before, spec.features, spec.kernels, spec.strides, strict=True)
+    return nn.ModuleList(
+        Stage(n, features, kernel=kernel, stride=stride, depth=spec.convs_per_stage)
+        for n, features, kernel, stride in rows
+    )
+
+
+def _residual_stages(spec: UNetSpec, in_channels: int) -> nn.ModuleList:
+    """Return the stages of a residual encoder; one convolution stands before the first."""
+    stages: list[nn.Module] = []
+    before = spec.features[0]
+    for features, kernel, stride, blocks in zip(
+        spec.features, spec.kernels, spec.strides, spec.residual_blocks, strict=True
+    ):
+        row: list[nn.Module] = []
+        if not stages:
+            row.append(Stage(in_channels, before, kernel=kernel, stride=stride, depth=1))
+        for i in range(blocks):
+            row.append(
+                ResidualBlock(before if i == 0 else features, features, kernel=kernel, stride=None if i else stride)
+            )
+        stages.append(nn.Sequential(*row))
+        before = features
+    return nn.ModuleList(stages)

@@ -7,48 +7,136 @@ refuse fields they do not know.
 
 from __future__ import annotations
 
-from medseg.plan.fingerprint import CaseFingerprint, ChannelFingerprint, Fingerprint
-from medseg.plan.network import NetworkSpec, UNetSpec
-from medseg.plan.plan import ClipZScore, InferPlan, Normalisation, Plan, PreprocessPlan, Rescale, ZScore
+from medseg.plan.encoder import (
+    EncoderSpec,
+    ResNetSpec,
+    VGGSpec,
+    dilations_for,
+    published_strides,
+)
+from medseg.plan.fingerprint import (
+    CaseFingerprint,
+    ChannelFingerprint,
+    Fingerprint,
+)
+from medseg.plan.loss import (
+    Boundary,
+    CentrelineDice,
+    CrossEntropy,
+    Dice,
+    DiceCrossEntropy,
+    DiceFocal,
+    Focal,
+    GeneralisedDice,
+    Loss,
+    Tversky,
+)
+from medseg.plan.monai_networks import (
+    MedNeXtSpec,
+    SegResNetSpec,
+    SwinUNETRSpec,
+)
+from medseg.plan.network import (
+    ClassicUNetSpec,
+    DeepLabSpec,
+    FCNSpec,
+    NetworkSpec,
+    PSPNetSpec,
+    UNetSpec,
+    smallest_batch,
+)
+from medseg.plan.network_recipe import (
+    ClassicUNetRecipe,
+    DeepLabRecipe,
+    FCNRecipe,
+    MedNeXtRecipe,
+    NetworkRecipe,
+    PSPNetRecipe,
+    SegResNetRecipe,
+    SwinUNETRRecipe,
+    UNetRecipe,
+)
+from medseg.plan.plan import (
+    ClipZScore,
+    InferPlan,
+    Normalisation,
+    Plan,
+    PreprocessPlan,
+    Rescale,
+    ZScore,
+)
 from medseg.plan.recipe import (
     InferRecipe,
-    NetworkRecipe,
     PreprocessRecipe,
     Recipe,
     TrainRecipe,
-    UNetRecipe,
     is_plan,
     read_recipe,
     recipe_folder,
 )
-from medseg.plan.training import AdamW, AugmentPlan, DiceCrossEntropy, Optimizer, Sgd, TrainPlan
+from medseg.plan.training import (
+    AdamW,
+    AugmentPlan,
+    Optimizer,
+    Sgd,
+    TrainPlan,
+)
 
 __all__ = [
     "AdamW",
     "AugmentPlan",
+    "Boundary",
     "CaseFingerprint",
+    "CentrelineDice",
     "ChannelFingerprint",
+    "ClassicUNetRecipe",
+    "ClassicUNetSpec",
     "ClipZScore",
+    "CrossEntropy",
+    "DeepLabRecipe",
+    "DeepLabSpec",
+    "Dice",
     "DiceCrossEntropy",
+    "DiceFocal",
+    "EncoderSpec",
+    "FCNRecipe",
+    "FCNSpec",
     "Fingerprint",
+    "Focal",
+    "GeneralisedDice",
     "InferPlan",
     "InferRecipe",
+    "Loss",
+    "MedNeXtRecipe",
+    "MedNeXtSpec",
     "NetworkRecipe",
     "NetworkSpec",
     "Normalisation",
     "Optimizer",
+    "PSPNetRecipe",
+    "PSPNetSpec",
     "Plan",
     "PreprocessPlan",
     "PreprocessRecipe",
     "Recipe",
+    "ResNetSpec",
     "Rescale",
+    "SegResNetRecipe",
+    "SegResNetSpec",
     "Sgd",
+    "SwinUNETRRecipe",
+    "SwinUNETRSpec",
     "TrainPlan",
     "TrainRecipe",
+    "Tversky",
     "UNetRecipe",
     "UNetSpec",
+    "VGGSpec",
     "ZScore",
+    "dilations_for",
     "is_plan",
+    "published_strides",
     "read_recipe",
     "recipe_folder",
+    "smallest_batch",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
 
@@ -83,7 +83,9 @@ class Part(BaseModel):
         return format_yaml(self.model_dump(mode="json"))
 
     def with_settings(self, settings: Iterable[str]) -> Self:
-        """Return a copy with settings such as ``train.epochs=50`` applied.
+        """Return a copy with settings such as ``train.epochs=50`` applied, one after the other.
+
+        Another `kind` brings the defaults of that kind: what was set for the old one is gone.
 
         Raises
         ------
@@ -95,7 +97,12 @@ class Part(BaseModel):
             dotted, equals, text = setting.partition("=")
             if not equals:
                 raise PlanError(f"the setting {setting!r} has no value", expected="a setting such as train.epochs=50")
-            _set(document, dotted.strip().split("."), parse_yaml(text, where=setting), setting=setting)
+            keys, value = dotted.strip().split("."), parse_yaml(text, where=setting)
+            place = _place(document, keys, setting=setting)
+            if keys[-1] == "kind" and value != place["kind"]:
+                place.clear()
+                place.update(_defaults(type(self), keys[:-1], value))
+            place[keys[-1]] = value
         return self.from_document(document, where="settings")
 
     def has_field(self, dotted: str) -> bool:
@@ -115,17 +122,38 @@ class Part(BaseModel):
         return True
 
 
-def _set(document: dict[str, Any], keys: list[str], value: object, *, setting: str) -> None:
+def _place(document: dict[str, Any], keys: list[str], *, setting: str) -> dict[str, Any]:
+    """Return the mapping within `document` that holds the last of `keys`."""
     for depth, key in enumerate(keys):
         if key not in document:
             known = ", ".join(sorted(document))
             raise PlanError(f"the setting {setting!r} names no field: there is no {key!r}", expected=f"one of {known}")
         if depth == len(keys) - 1:
-            document[key] = value
-        elif isinstance(document[key], dict):
-            document = document[key]
-        else:
+            break
+        if not isinstance(document[key], dict):
             raise PlanError(f"the setting {setting!r} goes too deep: {key!r} holds no fields")
+        document = document[key]
+    return document
+
+
+def _defaults(part: type[BaseModel], keys: list[str], kind: object) -> dict[str, Any]:
+    """Return what a part of this kind, at the place `keys` lead to, holds by default; nothing where there is none."""
+    candidates = [part]
+    for key in keys:
+        owners = [c for c in candidates if key in c.model_fields]
+        candidates = [inner for owner in owners for inner in _parts_in(owner.model_fields[key].annotation)]
+    for candidate in candidates:
+        kinds = candidate.model_fields.get("kind")
+        if kinds is not None and kind in get_args(kinds.annotation):
+            return candidate.model_construct().model_dump(mode="json")
+    return {}
+
+
+def _parts_in(annotation: object) -> list[type[BaseModel]]:
+    """Return the parts a field may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [part for inner in get_args(annotation) for part in _parts_in(inner)]
 
 
 def _faults(error: ValidationError) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, FiniteFloat, model_validator
 
 from medseg.labels import MAX_LABEL_ID
-from medseg.plan.network import NetworkSpec
+from medseg.plan.loss import class_weights
+from medseg.plan.network import NetworkSpec, smallest_batch
 from medseg.plan.part import AxisName, Codes, Count, Labels, Part, Positive, Selection, Triple
 from medseg.plan.training import TrainPlan
 
@@ -88,11 +89,23 @@ class Plan(Part):
             )
         if self.ignore_label in self.labels.ids:
             raise ValueError(f"ignore_label is {self.ignore_label}, which is a label")
+        if self.train.batch_size < smallest_batch(self.network):
+            raise ValueError(
+                f"batch_size must be {smallest_batch(self.network)} or more: batch norm of a pooled map has nothing to "
+                "average in one patch; or let the network's norm be instance"
+            )
         if not len(self.labels):
             raise ValueError("labels must name at least one structure")
         unknown = sorted(set(self.infer.largest_component) - set(self.labels.ids))
         if unknown:
             raise ValueError(f"largest_component names label {unknown[0]}, which is not in the label set")
+        return self
+
+    @model_validator(mode="after")
+    def _loss_fits(self) -> Self:
+        given, classes = len(class_weights(self.train.loss)), len(self.labels) + 1
+        if given not in {0, classes}:
+            raise ValueError(f"the loss has {given} class weights; there must be {classes}, the background's first")
         return self
 
     @property
@@ -103,6 +116,11 @@ class Plan(Part):
             return patch
         axis = self.slice_axis
         return tuple(side for i, side in enumerate(patch) if i != axis)
+
+    @property
+    def spatial_spacing_mm(self) -> tuple[float, ...]:
+        """The spacing along the axes of `spatial_patch`."""
+        return tuple(s for axis, s in enumerate(self.preprocess.spacing_mm) if axis != self.slice_axis)
 
     @property
     def slice_axis(self) -> int | None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from medseg.errors import PlanError
+from medseg.plan.loss import DiceCrossEntropy, Loss
+from medseg.plan.network_recipe import NetworkRecipe, UNetRecipe
 from medseg.plan.part import Auto, AxisName, Codes, Count, Fraction, Part, PatchSize, Selection, Triple
-from medseg.plan.training import AugmentPlan, DiceCrossEntropy, Optimizer
+from medseg.plan.training import AugmentPlan, Optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,21 +25,6 @@ class PreprocessRecipe(Part):
     normalisation: tuple[Literal["zscore", "clip_zscore", "rescale"], ...] | Auto = "auto"
 
 
-class UNetRecipe(Part):
-    """`UNetSpec` with ``auto``; `width` is the number of features at full resolution."""
-
-    kind: Literal["unet"] = "unet"
-    dimensions: Literal[2, 3] = 3
-    width: Count | Auto = "auto"
-    max_width: Count | Auto = "auto"
-    depth: Count | Auto = "auto"
-    convs_per_stage: Count = 2
-    deep_supervision: bool | Auto = "auto"
-
-
-NetworkRecipe = UNetRecipe
-
-
 class TrainRecipe(Part):
     """`TrainPlan` with ``auto``."""
 
@@ -46,7 +33,7 @@ class TrainRecipe(Part):
     epochs: Count | Auto = "auto"
     steps_per_epoch: Count | Auto = "auto"
     optimizer: Optimizer | Auto = "auto"
-    loss: DiceCrossEntropy = Field(default_factory=DiceCrossEntropy)
+    loss: Loss = Field(default_factory=DiceCrossEntropy)
     foreground_fraction: Fraction = 0.33
     augment: AugmentPlan | Auto = "auto"
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | Auto = "auto"
@@ -68,7 +55,7 @@ class Recipe(Part):
 
     channels: tuple[str, ...] = ()
     preprocess: PreprocessRecipe = Field(default_factory=PreprocessRecipe)
-    network: NetworkRecipe = Field(default_factory=NetworkRecipe)
+    network: NetworkRecipe = Field(default_factory=UNetRecipe)
     train: TrainRecipe = Field(default_factory=TrainRecipe)
     infer: InferRecipe = Field(default_factory=InferRecipe)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
+from medseg.plan.loss import DiceCrossEntropy, Loss
 from medseg.plan.part import AxisName, Count, Fraction, Part, PatchSize, Positive
 
 
@@ -29,15 +30,6 @@ class Sgd(Part):
 
 
 Optimizer = Annotated[AdamW | Sgd, Field(discriminator="kind")]
-
-
-class DiceCrossEntropy(Part):
-    """Soft Dice plus cross-entropy; `batch_dice` sums the overlap over the batch before dividing."""
-
-    kind: Literal["dice_ce"] = "dice_ce"
-    dice_weight: Annotated[float, Field(ge=0)] = 1.0
-    cross_entropy_weight: Annotated[float, Field(ge=0)] = 1.0
-    batch_dice: bool = True
 
 
 class AugmentPlan(Part):
@@ -71,7 +63,7 @@ class TrainPlan(Part):
     epochs: Count = 200
     steps_per_epoch: Count = 100
     optimizer: Optimizer = Field(default_factory=AdamW)
-    loss: DiceCrossEntropy = Field(default_factory=DiceCrossEntropy)
+    loss: Loss = Field(default_factory=DiceCrossEntropy)
     foreground_fraction: Fraction = 0.33
     augment: AugmentPlan = Field(default_factory=AugmentPlan)
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999

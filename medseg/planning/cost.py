@@ -1,4 +1,8 @@
-"""What a network costs: operations, parameters and kept activations, counted from its description."""
+"""What a network costs: operations, parameters and kept activations, counted from its description.
+
+Planning asks for it at every size it tries. A plain U-Net is counted by arithmetic; of other networks one pass is
+counted, and scaled to other sizes by their voxels.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from medseg.networks.cost import counted
+from medseg.plan import DeepLabSpec, FCNSpec, PSPNetSpec, UNetSpec
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from medseg.plan import NetworkSpec
+
+_ALIVE = 4  # maps of the largest layer that are there at once when not learning
+_COARSE_VOXELS = 4  # a side of the coarsest map of the sample that is counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +47,6 @@ class Cost:
 def network_cost(spec: NetworkSpec, spatial: Sequence[int], *, in_channels: int, out_channels: int) -> Cost:
     """Return what one sample of size `spatial` costs.
 
-    A U-Net's encoder stage strides in its first convolution; a decoder stage goes up by a transposed convolution whose
-    kernel is its stride, joins the skip and convolves. Each convolution keeps its output and its normalised output.
-
     Parameters
     ----------
     spec : NetworkSpec
@@ -51,10 +58,35 @@ def network_cost(spec: NetworkSpec, spatial: Sequence[int], *, in_channels: int,
 
     Examples
     --------
-    >>> from medseg.plan import UNetSpec
+    >>> from medseg.plan import DeepLabSpec, FCNSpec, PSPNetSpec, UNetSpec
     >>> spec = UNetSpec(dimensions=2, features=(4, 8), strides=((1, 1), (2, 2)), kernels=((3, 3), (3, 3)))
     >>> network_cost(spec, (8, 8), in_channels=1, out_channels=3).parameters
     1687
+    """
+    if isinstance(spec, UNetSpec) and not spec.residual_blocks:
+        return _unet_cost(spec, spatial, in_channels=in_channels, out_channels=out_channels)
+    sample = tuple(_COARSE_VOXELS * d for d in spec.divisor)
+    times = math.prod(spatial) / math.prod(sample)
+    one = counted(_undilated(spec), sample, in_channels, out_channels)
+    largest = _ALIVE * one.largest + out_channels * math.prod(sample)
+    return Cost(int(one.flops * times), one.parameters, int(one.kept * times), int(largest * times))
+
+
+def _undilated(spec: NetworkSpec) -> NetworkSpec:
+    """Return a network of the same cost without dilation, so that plans that try many sizes count few networks."""
+    if not isinstance(spec, (FCNSpec, DeepLabSpec, PSPNetSpec)):
+        return spec
+    encoder = spec.encoder.model_copy(update={"dilations": (1,) * len(spec.encoder.dilations), "multi_grid": ()})
+    if isinstance(spec, DeepLabSpec):
+        return spec.model_copy(update={"encoder": encoder, "rates": (1,) * len(spec.rates)})
+    return spec.model_copy(update={"encoder": encoder})
+
+
+def _unet_cost(spec: UNetSpec, spatial: Sequence[int], *, in_channels: int, out_channels: int) -> Cost:
+    """Return the cost of a plain U-Net.
+
+    An encoder stage strides in its first convolution; a decoder stage goes up by a transposed convolution whose kernel
+    is its stride, joins the skip and convolves. Each convolution keeps its output and its normalised output.
     """
     features, n = spec.features, spec.convs_per_stage
     voxels = _voxels(spec, spatial)
@@ -83,7 +115,7 @@ def network_cost(spec: NetworkSpec, spatial: Sequence[int], *, in_channels: int,
     return Cost(flops, parameters, activations, largest)
 
 
-def _voxels(spec: NetworkSpec, spatial: Sequence[int]) -> list[int]:
+def _voxels(spec: UNetSpec, spatial: Sequence[int]) -> list[int]:
     """Return the number of voxels of every stage's grid."""
     sides, counts = list(spatial), []
     for stride in spec.strides:

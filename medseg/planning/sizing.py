@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medseg.errors import PlanError
-from medseg.plan import UNetSpec
+from medseg.plan import smallest_batch
 from medseg.planning.cost import network_cost
-from medseg.planning.topology import Topology, features, topology
+from medseg.planning.designs import Design, designed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from medseg.plan import UNetRecipe
+    from medseg.plan import NetworkRecipe, NetworkSpec
     from medseg.planning.resources import Resources
 
 LARGEST_PATCH = {2: 2048**2, 3: 256**3}  # voxels nnU-Net starts from
@@ -30,8 +30,6 @@ CPU_BATCH = {2: 512 * 512, 3: 90_000}  # voxels of a batch on a CPU: where time 
 CPU_MAX_BATCH = 16
 SMALLEST_PATCH = {2: 32**2, 3: 16**3}  # voxels; less shows no anatomy
 MIN_BATCH = {"cpu": 1, "cuda": 2}
-WIDTH = {"cpu": 16, "cuda": 32}  # CPU kernels of bf16 work on 16 channels at a time
-MAX_WIDTH = {2: 512, 3: 320}
 SHARE_OF_CASES = 0.05  # a batch holds at most this share of all voxels
 MEMORY_SHARE = 0.9  # of what the machine offers; the rest is for what nobody counted
 FRAMEWORK_BYTES = 700_000_000  # Python, PyTorch and MONAI in memory
@@ -58,14 +56,14 @@ class Task:
 class Sizes:
     """A network with the patch and batch it is trained on."""
 
-    network: UNetSpec
+    network: NetworkSpec
     patch: tuple[int, ...]
     batch: int
 
 
 def sized(
     task: Task,
-    recipe: UNetRecipe,
+    recipe: NetworkRecipe,
     resources: Resources,
     *,
     patch: Sequence[int] | None = None,
@@ -82,10 +80,10 @@ def sized(
     budget = _budget(resources)
     sides = _first_patch(task) if patch is None else tuple(patch)
     while True:
-        shape = topology(sides, task.spacing_mm, max_stages=_max_stages(recipe))
-        network = _network(shape, recipe, resources.device)
-        per_sample, fixed = _bytes(network, shape.patch, task, resources.device)
-        fits = fixed + MIN_BATCH[resources.device] * per_sample <= budget
+        shape = designed(recipe, sides, task.spacing_mm, device=resources.device)
+        per_sample, fixed = _bytes(shape.network, shape.patch, task, resources.device)
+        fewest = batch or _fewest(shape.network, resources)
+        fits = fixed + fewest * per_sample <= budget
         if patch is not None:
             break
         if fits and math.prod(shape.patch) <= _most_voxels(task, resources):
@@ -94,7 +92,6 @@ def sized(
         if smaller is None:
             break
         sides = smaller
-    fewest = batch or MIN_BATCH[resources.device]
     if fixed + fewest * per_sample > budget:
         instead = "ask for less" if batch or patch else "use slices: -r unet2d" if len(shape.patch) > 2 else ""
         raise PlanError(
@@ -103,10 +100,12 @@ def sized(
         )
     if patch is not None and shape.patch != tuple(patch):
         raise PlanError(
-            f"the patch {tuple(patch)} does not fit the network's strides {shape.divisor}",
+            f"the patch {tuple(patch)} does not fit the network's strides {shape.network.divisor}",
             expected=f"multiples of them, such as {shape.patch}",
         )
-    return Sizes(network, shape.patch, batch or _batch(task, shape.patch, resources, (budget - fixed) // per_sample))
+    return Sizes(
+        shape.network, shape.patch, batch or _batch(task, shape.patch, resources, (budget - fixed) // per_sample)
+    )
 
 
 def _first_patch(task: Task) -> tuple[int, ...]:
@@ -117,43 +116,33 @@ def _first_patch(task: Task) -> tuple[int, ...]:
     return tuple(int(max(1, min(side, n))) for side, n in zip(sides, task.shape, strict=True))
 
 
-def _shrunk(shape: Topology, image: Sequence[int]) -> tuple[int, ...] | None:
+def _shrunk(shape: Design, image: Sequence[int]) -> tuple[int, ...] | None:
     """Return the patch one divisor smaller along the axis that is largest beside the image; None at the smallest."""
-    ratios = [side / n if side > d else 0.0 for side, n, d in zip(shape.patch, image, shape.divisor, strict=True)]
+    divisor = shape.network.divisor
+    ratios = [side / n if side > d else 0.0 for side, n, d in zip(shape.patch, image, divisor, strict=True)]
     axis = int(np.argmax(ratios))
-    smaller = tuple(side - shape.divisor[a] if a == axis else side for a, side in enumerate(shape.patch))
+    smaller = tuple(side - divisor[a] if a == axis else side for a, side in enumerate(shape.patch))
     if ratios[axis] == 0.0 or math.prod(smaller) < SMALLEST_PATCH[len(smaller)]:
         return None
     return smaller
 
 
-def _network(shape: Topology, recipe: UNetRecipe, device: str) -> UNetSpec:
-    dims = len(shape.patch)
-    width = WIDTH[device] if recipe.width == "auto" else recipe.width
-    most = MAX_WIDTH[dims] if recipe.max_width == "auto" else recipe.max_width
-    deep = True if recipe.deep_supervision == "auto" else recipe.deep_supervision  # hardly any time, some accuracy
-    return UNetSpec(
-        dimensions=recipe.dimensions,
-        features=features(width, len(shape.strides), at_most=most),
-        strides=shape.strides,
-        kernels=shape.kernels,
-        convs_per_stage=recipe.convs_per_stage,
-        deep_supervision=deep,
-    )
-
-
-def _bytes(network: UNetSpec, patch: Sequence[int], task: Task, device: str) -> tuple[int, int]:
+def _bytes(network: NetworkSpec, patch: Sequence[int], task: Task, device: str) -> tuple[int, int]:
     """Return the bytes one more sample takes in training, and those the network takes whatever the batch."""
     cost = network_cost(network, patch, in_channels=task.in_channels, out_channels=task.out_channels)
     return cost.activations * BYTES_PER_ACTIVATION[device], cost.parameters * BYTES_PER_PARAMETER
 
 
-def _batch(task: Task, patch: Sequence[int], resources: Resources, most: int) -> int:
-    voxels = math.prod(patch)
-    least = MIN_BATCH[resources.device]
+def _fewest(network: NetworkSpec, resources: Resources) -> int:
+    return max(MIN_BATCH[resources.device], smallest_batch(network))
+
+
+def _batch(task: Task, shape: Design, resources: Resources, most: int) -> int:
+    voxels, dims = math.prod(shape.patch), len(shape.patch)
+    least = _fewest(shape.network, resources)
     limits = [most, max(least, round(SHARE_OF_CASES * task.total_voxels / voxels))]
     if resources.device == "cpu":
-        limits += [max(least, round(CPU_BATCH[len(patch)] / voxels)), CPU_MAX_BATCH]
+        limits += [max(least, round(CPU_BATCH[dims] / voxels)), CPU_MAX_BATCH]
     return max(least, min(limits))
 
 
@@ -164,7 +153,3 @@ def _budget(resources: Resources) -> int:
 
 def _most_voxels(task: Task, resources: Resources) -> float:
     return CPU_PATCH[len(task.shape)] if resources.device == "cpu" else math.inf
-
-
-def _max_stages(recipe: UNetRecipe) -> int | None:
-    return None if recipe.depth == "auto" else max(2, recipe.depth)

@@ -31,8 +31,12 @@ class Topology:
         return _product(self.strides)
 
 
-def topology(patch: Sequence[int], spacing_mm: Sequence[float], *, max_stages: int | None = None) -> Topology:
+def topology(
+    patch: Sequence[int], spacing_mm: Sequence[float], *, max_stages: int | None = None, min_side: int = MIN_SIDE
+) -> Topology:
     """Return the stages for a patch of voxels of `spacing_mm`; there are two at least.
+
+    `min_side` is how many voxels a side of the coarsest map keeps at least: nnU-Net's 4.
 
     Examples
     --------
@@ -46,7 +50,7 @@ def topology(patch: Sequence[int], spacing_mm: Sequence[float], *, max_stages: i
     strides, kernels = [(1,) * len(sides)], []
     kernel = [1] * len(sides)
     while max_stages is None or len(strides) < max_stages:
-        halved = _halved(sides, spacing)
+        halved = _halved(sides, spacing, min_side)
         if not halved:
             break
         kernel = [3 if k == 3 or spacing[a] / min(spacing) < ALIKE else 1 for a, k in zip(axes, kernel, strict=True)]
@@ -74,14 +78,14 @@ def features(width: int, stages: int, *, at_most: int) -> tuple[int, ...]:
     return tuple(min(width * 2**stage, max(at_most, width)) for stage in range(stages))
 
 
-def _halved(sides: Sequence[float], spacing: Sequence[float]) -> set[int]:
+def _halved(sides: Sequence[float], spacing: Sequence[float], min_side: int) -> set[int]:
     """Return the axes to stride along next."""
-    large = [axis for axis, side in enumerate(sides) if side >= 2 * MIN_SIDE]
+    large = [axis for axis, side in enumerate(sides) if side >= 2 * min_side]
     if not large:
         return set()
     finest = min(spacing[axis] for axis in large)
     alike = {axis for axis in large if spacing[axis] / finest < ALIKE}
-    if len(alike) == 1 and sides[next(iter(alike))] < 3 * MIN_SIDE:
+    if len(alike) == 1 and sides[next(iter(alike))] < 3 * min_side:
         return set()
     return alike
 

@@ -57,7 +57,9 @@ class Learner:
             plan.train.optimizer, self._module.parameters(), fused=engine.strategy.precision.precision != "16-mixed"
         )
         self._network, self._stepper = engine.setup(self._module, self._optimizer)
-        self._loss = SegmentationLoss(plan.train.loss)
+        self._loss = SegmentationLoss(
+            plan.train.loss, networks.output_weights(plan.network), spacing_mm=plan.spatial_spacing_mm
+        )
         self.average = MovingAverage(self._module, plan.train.ema_decay)
         self.steps = 0
 

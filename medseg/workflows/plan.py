@@ -71,7 +71,7 @@ class PlanProposal:
             ("folds", _folds_in_words(plan, self.dataset)),
             ("working grid", f"{_mm(plan.preprocess.spacing_mm)} mm, {plan.preprocess.orientation}"),
             ("normalisation", ", ".join(n.kind for n in plan.preprocess.normalisation)),
-            ("network", f"{network.kind}, {network.dimensions}-D, features {', '.join(map(str, network.features))}"),
+            ("network", network.in_words),
             ("patch and batch", f"{' x '.join(map(str, plan.train.patch_size))}, {plan.train.batch_size}"),
             (
                 "schedule",

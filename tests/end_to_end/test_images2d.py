@@ -197,3 +197,37 @@ def write_x_ray(pixels_yx: NDArray[np.uint8], path: Path, *, spacing_mm: tuple[f
     image.PixelData = pixels_yx.tobytes()
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save_as(path, enforce_file_format=True)
+
+
+def test_voc_with_undecided_rims_is_learned_and_scored(test_data: Path, tmp_path: Path, medseg: Command) -> None:
+    """Palette masks, the recipe for them, and scores that leave the rims out."""
+    source, data = test_data / "images2d" / "pascal_voc_style", tmp_path / "data"
+    for folder in ("JPEGImages", "SegmentationClass"):
+        (data / folder).mkdir(parents=True)
+        for path in sorted((source / folder).iterdir()):
+            with Image.open(path) as picture:
+                picture.crop((300, 200, 430, 310)).save(data / folder / path.with_suffix(".png").name)
+    shutil.copy(source / "class_names.txt", data)
+    words = settings("train.patch_size=[1,64,96]", "train.folds=3")
+    code, _, errors = medseg("train", data, "-o", tmp_path / "run", "-r", "voc", "--device", "cpu", *words)
+    assert code == 0, errors
+    plan = load_model(tmp_path / "run" / "model").plan
+    assert (plan.ignore_label, plan.labels[15].color) == (255, (192, 128, 128))
+    validation = json.loads((tmp_path / "run" / "fold_0" / "validation" / "metrics.json").read_text())
+    out, place = tmp_path / "out", data / "JPEGImages"
+    words = ["--format", "png-mask", "--device", "cpu"]
+    code, _, errors = medseg("segment", tmp_path / "run" / "model", place, "-o", out, *words)
+    assert code == 0, errors
+    code, _, errors = medseg("evaluate", out, data / "SegmentationClass", "-o", tmp_path / "scores")
+    assert code == 0, errors
+    scores = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    hits, decided = 0, 0
+    for path in (data / "SegmentationClass").iterdir():
+        true = pixels(path)
+        hits += int((pixels(out / path.stem / "segmentation.png") == true)[true != 255].sum())
+        decided += int((true != 255).sum())
+    assert decided < 3 * 130 * 110
+    assert scores["summary"]["overall"]["pixel_accuracy"] == pytest.approx(hits / decided)
+    (held_out,) = [row for row in validation["cases"] if row["label"] == "all"]
+    same = next(row for row in scores["cases"] if row["label"] == "all" and row["id"] == held_out["id"])
+    assert held_out["pixel_accuracy"] == pytest.approx(same["pixel_accuracy"])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -322,3 +324,10 @@ def test_a_path_decided_before_is_kept(model_folder: Path) -> None:
 def test_there_must_be_a_network(make_plan: Callable[..., Plan]) -> None:
     with pytest.raises(ModelError, match="no network"):
         Segmenter(make_plan(), [], path=CPU)
+
+
+def test_peak_memory_is_this_process_own() -> None:
+    held = np.ones(1_200_000_000, dtype=np.uint8)  # a child inherits what its parent held, in ru_maxrss
+    program = "from medseg.inference.segmenter import peak_ram_mb; print(peak_ram_mb())"
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert held.nbytes / 1e6 > float(child.stdout) > 50

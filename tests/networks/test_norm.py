@@ -68,3 +68,10 @@ def test_bfloat16_sums_in_float32() -> None:
     error = (ours.grad.double() - theirs.grad).norm() / theirs.grad.norm()
     assert error < 0.01
     torch.testing.assert_close(norm.bias.grad.double(), upstream.double().sum((0, 2, 3, 4)), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (2, 3, 1, 1, 1)])
+def test_a_lone_voxel_becomes_the_shift(shape: tuple[int, ...]) -> None:
+    norm, x = _pair(shape, torch.float32)
+    for seen in (norm(x), norm.eval()(x)):
+        torch.testing.assert_close(seen, norm.bias.detach().reshape(1, 3, *shape[2:]).expand(shape), check_stride=False)

@@ -1,0 +1,129 @@
+"""What several networks end in: from features to scores, and several fields of view beside each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from medseg.networks.layers import conv, dropout, norm, norm_of_few
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from medseg.plan.encoder import Norm
+
+_AUXILIARY_DROPOUT = 0.1
+
+
+def scores_head(features: int, out_channels: int, *, dimensions: int, norm_kind: Norm) -> nn.Sequential:
+    """Return a 3-wide convolution to a quarter of the features, and scores: torchvision's `FCNHead`.
+
+    Also what auxiliary scores are taken by (Zhao 2017, arXiv:1612.01105, section 3.3).
+    """
+    inner = max(1, features // 4)
+    return nn.Sequential(
+        conv(features, inner, kernel=(3,) * dimensions),
+        norm(norm_kind, inner, dimensions=dimensions),
+        nn.ReLU(inplace=True),
+        dropout(_AUXILIARY_DROPOUT),
+        conv(inner, out_channels, kernel=(1,) * dimensions, bias=True),
+    )
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling with the image's mean beside it (Chen 2017, arXiv:1706.05587, section 3.3).
+
+    A 1-wide convolution, dilated 3-wide ones, and the mean over the whole map are put beside each other and brought to
+    `out_features`. Modules are named and ordered as in torchvision.
+
+    Parameters
+    ----------
+    features, out_features : int
+        Of the map that comes in; of each branch and of the result.
+    rates : sequence of int
+        Dilation of each 3-wide convolution.
+    dimensions : int
+        2 or 3.
+    norm_kind : str
+        Behind every convolution; see `medseg.networks.layers.norm_of_few` for that of the mean.
+    dropout_share : float
+        Behind the last rectifier.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        out_features: int,
+        *,
+        rates: Sequence[int],
+        dimensions: int,
+        norm_kind: Norm,
+        dropout_share: float,
+    ) -> None:
+        super().__init__()
+        one, three = (1,) * dimensions, (3,) * dimensions
+
+        def branch(convolution: nn.Module) -> nn.Sequential:
+            return nn.Sequential(
+                convolution, norm(norm_kind, out_features, dimensions=dimensions), nn.ReLU(inplace=True)
+            )
+
+        branches = [branch(conv(features, out_features, kernel=one))]
+        branches += [branch(conv(features, out_features, kernel=three, dilation=rate)) for rate in rates]
+        self.convs = nn.ModuleList([*branches, PooledBranch(features, out_features, 1, dimensions, norm_kind)])
+        self.project = nn.Sequential(
+            conv(len(self.convs) * out_features, out_features, kernel=one),
+            norm(norm_kind, out_features, dimensions=dimensions),
+            nn.ReLU(inplace=True),
+            dropout(dropout_share),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `out_features` on the grid of `x`."""
+        out: Tensor = self.project(torch.cat([branch(x) for branch in self.convs], dim=1))
+        return out
+
+
+class PooledBranch(nn.Sequential):
+    """Means over `bins` regions per axis, a 1-wide convolution, and linear interpolation back (Zhao 2017).
+
+    With one bin this is the image pooling of DeepLab v3.
+    """
+
+    def __init__(self, features: int, out_features: int, bins: int, dimensions: int, norm_kind: Norm) -> None:
+        super().__init__(
+            MeanOfRegions(bins),
+            conv(features, out_features, kernel=(1,) * dimensions),
+            norm_of_few(norm_kind, out_features, dimensions=dimensions),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `out_features` on the grid of `x`."""
+        y = x
+        for layer in self:
+            y = layer(y)
+        return F.interpolate(y, x.shape[2:], mode="trilinear" if x.ndim == 5 else "bilinear", align_corners=False)
+
+
+class MeanOfRegions(nn.Module):
+    """The mean over each of `bins` regions per axis."""
+
+    def __init__(self, bins: int) -> None:
+        super().__init__()
+        self.bins = bins
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return means (N, C, bins, bins[, bins])."""
+        if self.bins == 1:
+            return x.mean(dim=tuple(range(2, x.ndim)), keepdim=True)
+        return (F.adaptive_avg_pool3d if x.ndim == 5 else F.adaptive_avg_pool2d)(x, self.bins)
+
+    def extra_repr(self) -> str:
+        """Say how many regions there are."""
+        return f"{self.bins}"
