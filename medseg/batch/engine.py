@@ -16,6 +16,7 @@ from medseg.batch.jobs import find_jobs, job_of
 from medseg.batch.journal import Entry, Journal
 from medseg.batch.manifest import NAME as MANIFEST
 from medseg.batch.manifest import CaseRecord, Manifest
+from medseg.batch.objects import instance_plan
 from medseg.batch.outputs import (
     Finished,
     holds_only_outputs,
@@ -99,6 +100,7 @@ def run_batch(
     segmenter = load(_decided_path(out) if options.resume else None)
     if options.select is None:
         options = replace(options, select=segmenter.plan.infer.select)
+    options = _with_instances(options, segmenter)
     jobs = find_jobs(inputs, _target(segmenter), out=out, options=options, progress=progress)
     if all(job.verdict == "ignored" for job in jobs):
         return _blank(segmenter, options).with_cases(tuple(_record(job) for job in jobs), finished=_now())
@@ -118,6 +120,7 @@ def run_cases(
         Where `out` holds something and neither resume nor overwrite was asked for, or cannot be written.
     """
     _require_startable(out, options)
+    options = _with_instances(options, segmenter)
     target = _target(segmenter)
     jobs = [job_of(case, target, options=options) for case in cases]
     return _run(segmenter, jobs, out, options=options, progress=progress)
@@ -133,6 +136,12 @@ def _run(
         journal.note(_PATH, segmenter.path.to_json())
         journal.note(_MODEL, model.sha256)
         return _Run(segmenter, model, out, options=options, journal=journal, progress=progress).through(jobs)
+
+
+def _with_instances(options: BatchOptions, segmenter: Segmenter) -> BatchOptions:
+    """Return the options with what is done about objects in so many words, for manifest and resume."""
+    plan = instance_plan(options.instances, segmenter.plan.infer.instances, options.formats)
+    return replace(options, instances="none" if plan is None else plan.method)
 
 
 def _model(segmenter: Segmenter) -> Model:
@@ -238,6 +247,7 @@ class _Run:
         result = self._segmenter.segment(volume, progress=self._progress)
         started = time.perf_counter()
         finished = Finished(job, volume, result, self._model, self._options)
+        counted = finished.instances  # before anything is written: with too many objects nothing is
         written = write_case(finished, self._out)
         seconds |= result.seconds | {"write": time.perf_counter() - started}
         record = replace(
@@ -252,6 +262,7 @@ class _Run:
             peak_ram_mb=result.peak_ram_mb,
             hashes={"input": content, **written.hashes},
             checks={name: check.to_json() for name, check in written.checks.items()},
+            objects=None if counted is None else counted.summary,
         )
         self._journal.record(Entry(job.id, "done", content, self._model.sha256, self._asked, record.to_json()))
         return record

@@ -40,6 +40,9 @@ class CaseRecord:
         SHA-256 of the input's content (``input``) and of every output, by format.
     checks : dict
         By format, what came of opening the output again (`medseg.batch.recheck.Check`).
+    objects : tuple of dict or None
+        Count and sizes of the objects of every label that was taken apart (`medseg.instances.summarised`); ``None``
+        where the mask was not.
     """
 
     id: str
@@ -55,10 +58,11 @@ class CaseRecord:
     peak_ram_mb: float | None = None
     hashes: dict[str, str] = field(default_factory=dict)
     checks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    objects: tuple[dict[str, Any], ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys of the contract."""
-        return {
+        document = {
             "id": self.id,
             "status": self.status,
             "reason": self.reason,
@@ -73,11 +77,14 @@ class CaseRecord:
             "hashes": dict(self.hashes),
             "checks": {name: dict(check) for name, check in self.checks.items()},
         }
+        return document if self.objects is None else document | {"objects": [dict(entry) for entry in self.objects]}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Return the record that `to_json` wrote."""
         lists = {name: tuple(document[name]) for name in ("inputs", "labels", "findings", "flags")}
+        if "objects" in document:
+            lists["objects"] = tuple(document["objects"])
         return cls(**(dict(document) | lists))
 
 

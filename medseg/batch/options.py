@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from medseg.batch.objects import NEED_OBJECTS, AskedInstances
 from medseg.batch.outputs import FORMATS
 from medseg.errors import OutputError, PlanError
 from medseg.io.dicom.source import Repairs
@@ -42,6 +43,8 @@ class BatchOptions:
         How a DICOM SEG holds the labels: a bit plane for each, or one plane of their numbers.
     all_frames : bool
         Whether a DICOM SEG has a frame for every slice, also where a label is absent.
+    instances : {"components", "watershed", "none"} or None
+        How the mask is taken apart into numbered objects, whatever the plan says; None for the plan's own way.
     resume : bool
         Whether finished cases of an earlier run are kept.
     overwrite : bool
@@ -66,6 +69,7 @@ class BatchOptions:
     any_modality: bool = False
     seg_type: SegType = "binary"
     all_frames: bool = False
+    instances: AskedInstances | None = None
     resume: bool = False
     overwrite: bool = False
 
@@ -81,6 +85,9 @@ class BatchOptions:
         _require_offered("--mosaic", self.mosaic, get_args(OnMosaic))
         _require_offered("--on-nonfinite", self.on_nonfinite, get_args(OnNonfinite))
         _require_offered("--seg-type", self.seg_type, get_args(SegType))
+        if self.instances is not None:
+            _require_offered("--instances", self.instances, get_args(AskedInstances))
+        _require_numbered(self.instances, self.formats)
         for rule in (self.select or "", *(rule for _, rule in self.channels)):
             parse(rule)
         _require_named_once(self.channels)
@@ -114,8 +121,17 @@ class BatchOptions:
             },
             "seg_type": self.seg_type,
             "all_frames": self.all_frames,
+            "instances": self.instances or "none",
             "tta": mirrored,
         }
+
+
+def _require_numbered(instances: AskedInstances | None, formats: tuple[str, ...]) -> None:
+    needing = [name for name in formats if name in NEED_OBJECTS]
+    if instances == "none" and needing:
+        raise PlanError(
+            f"--instances none was given, and the format {needing[0]}", expected="--instances components or watershed"
+        )
 
 
 def _require_offered(flag: str, value: str, offered: tuple[str, ...]) -> None:

@@ -10,7 +10,9 @@ format             file                     remarks
 ``stl``            ``stl/<id>_<name>.stl``  one closed mesh per label found, LPS mm; needs the extra of the same name
 ``png``            ``preview.png``          outlines on three slices, for people
 ``png-mask``       ``segmentation.png``     with ``png`` where a scan has one slice: label ids, in the labels' colours
-``measurements``   ``measurements.json``    volume and voxels of every label
+``measurements``   ``measurements.json``    volume and voxels of every label; counts of objects where they are numbered
+``instances``      ``instances.nii.gz``     object numbers on the scan's grid; the next one is written with it
+``objects``        ``objects.csv``          label, size and place of every object
 =================  =======================  =======================================================================
 
 All DICOM objects of a case share one `Identity`. Before the folder takes its place, each output is opened again by
@@ -27,6 +29,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from medseg.batch.objects import CaseObjects, drawn_objects, instance_plan, write_numbers, write_table
 from medseg.batch.recheck import Recheck
 from medseg.errors import InputError, MedsegError, OutputError
 from medseg.io import write_segmentation
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from medseg.volume import Segmentation, Volume
 
 NOT_APPLICABLE = "format-not-applicable"
+_BROUGHT_ALONG = {"sr": "dicom-seg", "png": "png-mask", "instances": "objects"}  # what comes with a format
 _UNPLACED = frozenset({"no-geometry", "two-dimensional"})  # findings of scans without a place in the patient
 
 
@@ -99,6 +103,12 @@ class Finished:
     def identity(self) -> Identity:
         """What all DICOM objects of the case have in common."""
         return Identity.new(self.segmentation.labels)
+
+    @cached_property
+    def instances(self) -> CaseObjects | None:
+        """The mask's objects, where it is taken apart."""
+        plan = instance_plan(self.options.instances, self.model.plan.infer.instances, self.options.formats)
+        return None if plan is None else CaseObjects.of(self.segmentation, plan)
 
 
 def _nothing_needed() -> None:
@@ -193,7 +203,11 @@ def _stl(finished: Finished, path: Path) -> None:
 
 
 def _png(finished: Finished, path: Path) -> None:
-    write_bytes(path, overlay_png(finished.volume, finished.segmentation, letters=finished.is_placed))
+    if finished.instances is None:
+        drawn = overlay_png(finished.volume, finished.segmentation, letters=finished.is_placed)
+    else:
+        drawn = drawn_objects(finished.instances, finished)
+    write_bytes(path, drawn)
 
 
 def _png_mask(finished: Finished, path: Path) -> None:
@@ -210,6 +224,8 @@ def _measurements(finished: Finished, path: Path) -> None:
         "spacing_mm": [round(s, 6) for s in finished.segmentation.geometry.spacing_mm],
         "labels": label_rows(finished.segmentation),
     }
+    if finished.instances is not None:
+        document["objects"] = finished.instances.summary
     write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
@@ -223,11 +239,10 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "png": Format("preview.png", _png),
         "png-mask": Format("segmentation.png", _png_mask),
         "measurements": Format("measurements.json", _measurements),
+        "instances": Format("instances.nii.gz", write_numbers),
+        "objects": Format("objects.csv", write_table),
     }
 )
-
-
-_BRINGS: Mapping[str, str] = MappingProxyType({"sr": "dicom-seg", "png": "png-mask"})  # what comes with a format
 
 
 def require_formats(formats: Sequence[str]) -> None:
@@ -243,14 +258,14 @@ def require_formats(formats: Sequence[str]) -> None:
 
 
 def written_formats(formats: Sequence[str]) -> tuple[str, ...]:
-    """Return what is written where `formats` are asked for, in order of the table: with a report, its SEG.
+    """Return what is written where `formats` are asked for, in order of the table: with a report its SEG, and so on.
 
     Examples
     --------
-    >>> written_formats(["png", "sr"])
-    ('dicom-seg', 'sr', 'png', 'png-mask')
+    >>> written_formats(["png", "sr"]), written_formats(["instances"])
+    (('dicom-seg', 'sr', 'png', 'png-mask'), ('instances', 'objects'))
     """
-    wanted = {*formats, *(_BRINGS[name] for name in formats if name in _BRINGS)}
+    wanted = {*formats, *(_BROUGHT_ALONG[name] for name in formats if name in _BROUGHT_ALONG)}
     return tuple(name for name in FORMATS if name in wanted)
 
 

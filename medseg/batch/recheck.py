@@ -10,18 +10,22 @@ format            opened by                           compared
 ``stl``           the bytes of the file               closed, between the right voxels, centroids, laterality
 ``png``           SimpleITK                           that it is a picture
 ``png-mask``      the bytes of the file               voxels, colours
-``measurements``  json                                volumes
+``measurements``  json                                volumes, numbers of objects
+``instances``     SimpleITK, or the header's bytes    as ``nifti``, object by object
+``objects``       csv                                 voxels, volumes, centroids
 ================  ==================================  =========================================================
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from medseg.batch.objects import numbered, table_difference
 from medseg.errors import InputError, OutputError
 from medseg.io.dicom.regularise import on_slices, slice_positions
 from medseg.io.dicom.sr import read_sr_volumes
@@ -161,8 +165,23 @@ class Recheck:
         return self._measured({i: found[tracking[i].uid] for i in self._mask.labels.ids}, "pydicom")
 
     def _measurements(self, path: Path) -> Check:
-        rows = json.loads(path.read_text("utf-8"))["labels"]
-        return self._measured({row["id"]: row["volume_ml"] for row in rows}, "json")
+        document = json.loads(path.read_text("utf-8"))
+        check = self._measured({row["id"]: row["volume_ml"] for row in document["labels"]}, "json")
+        case = self._finished.instances
+        counts = None if case is None else Counter(case.objects.label_ids)
+        told = {row["id"]: row["count"] for row in document["objects"]} if "objects" in document else None
+        agree = counts == told if counts is None or told is None else counts == Counter(told)
+        return replace(check, passed=check.passed and agree)
+
+    def _instances(self, path: Path) -> Check:
+        case = numbered(self._finished)
+        found, reader = reopen_nifti(path, case.objects.numbers)
+        return _placed(apart(found, case.planes), reader, within_mm=_GRID_MM)
+
+    def _objects(self, path: Path) -> Check:
+        off = table_difference(path, numbered(self._finished))
+        passed = off.rows_agree and off.centroid_mm <= _GRID_MM and off.volume_ml <= _VOLUME_ML
+        return Check(passed, "csv", centroid_mm=off.centroid_mm, volume_ml=off.volume_ml)
 
     def _measured(self, found: Mapping[int, float], reader: str) -> Check:
         off_ml = max((abs(found[i] - volume) for i, volume in self._volumes_ml.items()), default=0.0)
@@ -199,5 +218,7 @@ _CHECKS: Mapping[str, Callable[[Recheck, Path], Check]] = MappingProxyType(
         "png": Recheck._png,
         "png-mask": Recheck._png_mask,
         "measurements": Recheck._measurements,
+        "instances": Recheck._instances,
+        "objects": Recheck._objects,
     }
 )

@@ -24,6 +24,7 @@ from medseg.cli.options import (
     Device,
     Formats,
     Inputs,
+    Instances,
     Json,
     Memory,
     OnIrregular,
@@ -282,6 +283,7 @@ def segment(
     any_modality: AnyModality = False,
     seg_type: SegType = "binary",
     all_frames: AllFrames = False,
+    instances: Instances = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep finished cases, do the rest.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder holds.")] = False,
     json: Json = False,
@@ -306,6 +308,7 @@ def segment(
         any_modality=any_modality,
         seg_type=seg_type,
         all_frames=all_frames,
+        instances=instances,
         resume=resume,
         overwrite=overwrite,
     )
@@ -332,6 +335,9 @@ def evaluate(
     ] = None,
     subset: Annotated[bool, typer.Option("--subset", help="References without prediction are not counted.")] = False,
     tolerance_mm: Annotated[float, typer.Option(min=0, help="Tolerance of the surface Dice (NSD).")] = 1.0,
+    instances: Annotated[
+        bool, typer.Option("--instances", help="The masks hold object numbers: match objects, count, F1 by threshold.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Measure masks against references: overlap, surface distances and volumes, with intervals."""
@@ -339,10 +345,13 @@ def evaluate(
     from medseg.workflows.evaluate import evaluate as verb
 
     printer = Printer(as_json=json)
-    request = EvaluateRequest(compare=compare, subset=subset, tolerance_mm=tolerance_mm)
+    request = EvaluateRequest(compare=compare, subset=subset, tolerance_mm=tolerance_mm, instances=instances)
     with printer.progress() as progress:
         report = verb(predictions, references, output, request, progress=progress)
     printer.table("Mean over cases", ("label", "Dice", "IoU", "HD95 mm", "ASSD mm", "NSD", "cases"), report.rows())
+    if instances:
+        columns = ("IoU above", "F1", "AP", "PQ", "found", "invented", "missed")
+        printer.table("Objects of all cases together", columns, report.object_rows())
     for line in report.remarks():
         printer.say(line)
     printer.document(report.to_json())

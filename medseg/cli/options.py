@@ -21,7 +21,10 @@ Memory = Annotated[str | None, typer.Option(help="Memory to plan for, such as 8G
 Inputs = Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, DICOM series, or folders of anything.")]
 Formats = Annotated[
     str,
-    typer.Option("--format", help="Comma-separated: nifti, dicom-seg, rtstruct, sr, stl, png, png-mask, measurements."),
+    typer.Option(
+        "--format",
+        help="Comma-separated: nifti, dicom-seg, rtstruct, sr, stl, png, png-mask, measurements, instances, objects.",
+    ),
 ]
 Select = Annotated[
     list[str] | None,
@@ -62,6 +65,12 @@ SegType = Annotated[
 ]
 AllFrames = Annotated[
     bool, typer.Option("--all-frames", help="DICOM SEG: a frame for every slice, also where a label is absent.")
+]
+Instances = Annotated[
+    Literal["components", "watershed", "none"] | None,
+    typer.Option(
+        help="Number the objects of the mask: what hangs together, or cut at necks. Default: as the plan says."
+    ),
 ]
 
 

@@ -23,6 +23,7 @@ _DICOM_SUFFIXES = (".dcm", ".ima")
 _OURS = ("segmentation.dcm", "rtstruct.dcm")  # what `medseg segment` calls its DICOM outputs
 _CHANNEL_MARK = "_0000"  # nnU-Net's mark of the first channel; a case id does not carry it
 _SHOWN = 3
+MASK = "segmentation"  # what `medseg segment` calls a mask, without suffix
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,18 @@ class Pairing:
     missing: Mapping[str, Path]
 
 
-def pair(predictions: Path, references: Path | Mapping[str, Path]) -> Pairing:
+def pair(predictions: Path, references: Path | Mapping[str, Path], *, name: str = MASK) -> Pairing:
     """Pair the masks of two folders by id, or two files with each other; references may be given by id instead.
 
     A prediction made from a file whose name is not safe on every file system has an id of its own; the manifest beside
     it tells which file that was, and the reference of that name belongs to it.
+
+    Parameters
+    ----------
+    predictions, references
+        Folders, files, or masks by id.
+    name : str
+        Of the masks in folders of their own, as for `masks_in`.
 
     Raises
     ------
@@ -53,11 +61,11 @@ def pair(predictions: Path, references: Path | Mapping[str, Path]) -> Pairing:
         Where a folder holds no mask, one id has two masks, or a prediction has no reference.
     """
     if isinstance(references, Mapping):
-        found, wanted, where = masks_in(predictions), references, str(predictions)
+        found, wanted, where = masks_in(predictions, name=name), references, str(predictions)
     elif predictions.is_file() and references.is_file():
         return Pairing({mask_id(references) or references.stem: (predictions, references)}, {})
     else:
-        found, wanted, where = masks_in(predictions), masks_in(references), str(references)
+        found, wanted, where = masks_in(predictions, name=name), masks_in(references, name=name), str(references)
     partner = _partners(found, wanted, inputs=_inputs_by_id(predictions))
     lost = [case for case in found if case not in partner]
     if lost:
@@ -72,10 +80,17 @@ def pair(predictions: Path, references: Path | Mapping[str, Path]) -> Pairing:
     return Pairing({partner[case]: (path, wanted[partner[case]]) for case, path in found.items()}, left)
 
 
-def masks_in(folder: Path) -> dict[str, Path]:
+def masks_in(folder: Path, *, name: str = MASK) -> dict[str, Path]:
     """Return the masks of a folder by case id: ``<id>/segmentation.nii.gz`` or ``<id>.nii.gz``, or another mask format.
 
     SEG and RTSTRUCT are such formats: ``<id>.dcm``, or a folder ``<id>`` of DICOM files of which one is the reference.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look.
+    name : str
+        What a mask in a folder ``<id>`` is called; DICOM holds none of another name than the usual one.
 
     Raises
     ------
@@ -86,7 +101,7 @@ def masks_in(folder: Path) -> dict[str, Path]:
         raise InputError("there is no such folder", where=str(folder), expected="a folder of masks")
     masks: dict[str, Path] = {}
     for entry in sorted(folder.iterdir()):
-        case, path = _mask_of(entry)
+        case, path = _mask_of(entry, name)
         if path is None:
             continue
         if case in masks:
@@ -97,7 +112,7 @@ def masks_in(folder: Path) -> dict[str, Path]:
             )
         masks[case] = path
     if not masks:
-        expected = "files <id>.nii.gz or <id>/segmentation.nii.gz (or another mask format)"
+        expected = f"files <id>.nii.gz or <id>/{name}.nii.gz (or another mask format)"
         raise InputError("the folder holds no mask", expected=expected, where=str(folder))
     return masks
 
@@ -156,13 +171,14 @@ def _color(entry: object) -> tuple[int, int, int] | None:
             return None
 
 
-def _mask_of(entry: Path) -> tuple[str, Path | None]:
+def _mask_of(entry: Path, name: str) -> tuple[str, Path | None]:
     if entry.name.startswith("."):
         return entry.name, None
     if entry.is_dir():
-        files = [entry / name for name in (*(f"segmentation{suffix}" for suffix in MASK_SUFFIXES), *_OURS)]
+        ours = _OURS if name == MASK else ()
+        files = [entry / file for file in (*(f"{name}{suffix}" for suffix in MASK_SUFFIXES), *ours)]
         found = next((file for file in files if file.is_file()), None)
-        return entry.name, found or (entry if _holds_dicom(entry) else None)
+        return entry.name, found or (entry if ours and _holds_dicom(entry) else None)
     case = mask_id(entry)
     return (entry.name, None) if case is None else (case, entry)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from scipy import ndimage
@@ -11,7 +11,7 @@ from scipy import ndimage
 from medseg.errors import GeometryError
 from medseg.metrics import Counts, confusion_matrix, mean_iou, pixel_accuracy, surface_distances
 from medseg.resample import resample
-from medseg.volume import values_in
+from medseg.volume import Segmentation, Volume, values_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from medseg.geometry import Geometry
-    from medseg.volume import Segmentation
 
+_Mask = TypeVar("_Mask", Segmentation, Volume)
 _SPACING_TOLERANCE = 1e-3  # relative; below this, grids differ elsewhere
 _HD_PERCENTILE = 95.0
 
@@ -173,7 +173,7 @@ def _decided(predicted: NDArray[Any], reference: Segmentation) -> tuple[NDArray[
     return tuple(np.where(open_zyx, array.dtype.type(0), array) for array in (predicted, reference.array))  # type: ignore[return-value]  # two in, two out
 
 
-def on_one_grid(prediction: Segmentation, reference: Segmentation) -> Segmentation:
+def on_one_grid(prediction: _Mask, reference: _Mask) -> _Mask:
     """Return the prediction with its voxels in the reference's order, or refuse.
 
     Raises

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from medseg.case import case_name
 from medseg.datasets import open_dataset
 from medseg.errors import InputError
-from medseg.evaluation.pairing import masks_in
+from medseg.evaluation.pairing import MASK, masks_in
 from medseg.io import is_dicom
 from medseg.io.dicom import inspect_folder
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TABLE = ".csv"
 
 
-def cases_of_table(table: Path, predictions: Path) -> dict[str, Case]:
+def cases_of_table(table: Path, predictions: Path, *, name: str = MASK) -> dict[str, Case]:
     """Return the cases of a table (``id,image,label``) by the ids of their predictions.
 
     A prediction bears the id of its row, or the one that `segment` gave it: of the series, or of the image's file name.
@@ -31,13 +31,15 @@ def cases_of_table(table: Path, predictions: Path) -> dict[str, Case]:
         A CSV file, as a data set for training.
     predictions : Path
         A folder of masks; cases without a prediction keep the id of their row.
+    name : str
+        What a mask in a folder of its own is called.
 
     Raises
     ------
     InputError
         Where one of the two cannot be read, or one prediction belongs to several rows.
     """
-    found = masks_in(predictions)
+    found = masks_in(predictions, name=name)
     cases: dict[str, Case] = {}
     for case in open_dataset(table).cases:
         key = case.id if case.id in found else _predicted_id(case, found)

@@ -6,6 +6,16 @@ empty, or a surface that is not there.
 
 from __future__ import annotations
 
+from medseg.metrics.instances import (
+    THRESHOLDS,
+    ObjectCounts,
+    ObjectOverlap,
+    aggregated_jaccard,
+    matched,
+    object_counts,
+    object_overlap,
+    pooled,
+)
 from medseg.metrics.overlap import (
     Counts,
     confusion_counts,
@@ -21,17 +31,25 @@ from medseg.metrics.overlap import (
 from medseg.metrics.surface import SurfaceDistances, contour_lengths_mm, surface_areas_mm2, surface_distances
 
 __all__ = [
+    "THRESHOLDS",
     "Counts",
+    "ObjectCounts",
+    "ObjectOverlap",
     "SurfaceDistances",
+    "aggregated_jaccard",
     "confusion_counts",
     "confusion_matrix",
     "contour_lengths_mm",
     "dice",
     "frequency_weighted_iou",
     "iou",
+    "matched",
     "mean_accuracy",
     "mean_iou",
+    "object_counts",
+    "object_overlap",
     "pixel_accuracy",
+    "pooled",
     "surface_areas_mm2",
     "surface_distances",
     "volume_ml",

@@ -19,6 +19,11 @@ from medseg.plan.fingerprint import (
     ChannelFingerprint,
     Fingerprint,
 )
+from medseg.plan.instances import (
+    InstanceMethod,
+    InstancePlan,
+    InstanceRecipe,
+)
 from medseg.plan.loss import (
     Boundary,
     CentrelineDice,
@@ -106,6 +111,9 @@ __all__ = [
     "GeneralisedDice",
     "InferPlan",
     "InferRecipe",
+    "InstanceMethod",
+    "InstancePlan",
+    "InstanceRecipe",
     "Loss",
     "MedNeXtRecipe",
     "MedNeXtSpec",

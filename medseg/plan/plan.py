@@ -7,7 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, FiniteFloat, model_validator
 
 from medseg.labels import MAX_LABEL_ID
+from medseg.plan.instances import InstancePlan
 from medseg.plan.loss import class_weights
+from medseg.plan.monai_networks import SwinUNETRSpec
 from medseg.plan.network import NetworkSpec, smallest_batch
 from medseg.plan.part import AxisName, Codes, Count, Labels, Part, Positive, Selection, Triple
 from medseg.plan.training import TrainPlan
@@ -53,11 +55,15 @@ class PreprocessPlan(Part):
 
 
 class InferPlan(Part):
-    """How a scan is segmented: window overlap, mirroring for `--tta`, what is tidied afterwards, what is selected."""
+    """How a scan is segmented: window overlap, mirroring for `--tta`, what is tidied afterwards, what is selected.
+
+    `instances` is how the mask is taken apart into numbered objects (docs/instances.md); by default it is not.
+    """
 
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     mirror_axes: tuple[AxisName, ...] = ()
     largest_component: tuple[Count, ...] = ()
+    instances: InstancePlan | None = None
     select: Selection = ""
 
 
@@ -87,13 +93,13 @@ class Plan(Part):
             raise ValueError(
                 f"the patch {self.train.patch_size} must be divisible by the network's strides {self.network.divisor}"
             )
-        if self.ignore_label in self.labels.ids:
-            raise ValueError(f"ignore_label is {self.ignore_label}, which is a label")
         if self.train.batch_size < smallest_batch(self.network):
             raise ValueError(
                 f"batch_size must be {smallest_batch(self.network)} or more: batch norm of a pooled map has nothing to "
                 "average in one patch; or let the network's norm be instance"
             )
+        if isinstance(self.network, SwinUNETRSpec) and all(side <= 32 for side in spatial):
+            raise ValueError("Swin UNETR halves five times: a side of the patch must be 64 or more")
         if not len(self.labels):
             raise ValueError("labels must name at least one structure")
         unknown = sorted(set(self.infer.largest_component) - set(self.labels.ids))
@@ -102,10 +108,24 @@ class Plan(Part):
         return self
 
     @model_validator(mode="after")
+    def _ignores_no_label(self) -> Self:
+        if self.ignore_label in self.labels.ids:
+            raise ValueError(f"ignore_label is {self.ignore_label}, which is a label")
+        return self
+
+    @model_validator(mode="after")
     def _loss_fits(self) -> Self:
         given, classes = len(class_weights(self.train.loss)), len(self.labels) + 1
         if given not in {0, classes}:
             raise ValueError(f"the loss has {given} class weights; there must be {classes}, the background's first")
+        return self
+
+    @model_validator(mode="after")
+    def _instances_are_known(self) -> Self:
+        wanted = self.infer.instances.labels if self.infer.instances else ()
+        unknown = sorted(set(wanted) - set(self.labels.ids))
+        if unknown:
+            raise ValueError(f"instances names label {unknown[0]}, which is not in the label set")
         return self
 
     @property

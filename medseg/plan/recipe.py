@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from medseg.errors import PlanError
+from medseg.plan.instances import InstanceRecipe
 from medseg.plan.loss import DiceCrossEntropy, Loss
 from medseg.plan.network_recipe import NetworkRecipe, UNetRecipe
 from medseg.plan.part import Auto, AxisName, Codes, Count, Fraction, Part, PatchSize, Selection, Triple
@@ -47,6 +48,7 @@ class InferRecipe(Part):
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     mirror_axes: tuple[AxisName, ...] | Auto = "auto"
     largest_component: tuple[str, ...] | Literal["all"] = ()
+    instances: InstanceRecipe | None = None
     select: Selection = ""
 
 

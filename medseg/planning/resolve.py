@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medseg.errors import PlanError
-from medseg.plan import AdamW, AugmentPlan, InferPlan, Plan, PreprocessPlan, Sgd, TrainPlan
+from medseg.plan import AdamW, AugmentPlan, InferPlan, InstancePlan, Plan, PreprocessPlan, Sgd, TrainPlan
 from medseg.planning import rules
 from medseg.planning.sizing import Sizes, Task, sized
 
 if TYPE_CHECKING:
-    from medseg.plan import Fingerprint, Optimizer, Recipe
+    from medseg.labels import LabelSet
+    from medseg.plan import Fingerprint, InstanceRecipe, Optimizer, Recipe
     from medseg.plan.part import AxisName
     from medseg.planning.resources import Resources
 
@@ -147,5 +148,11 @@ def _infer(recipe: Recipe, fingerprint: Fingerprint, mirror: tuple[AxisName, ...
         overlap=asked.overlap,
         mirror_axes=mirror if asked.mirror_axes == "auto" else asked.mirror_axes,
         largest_component=tuple(labels.by_name(name).id for name in names),
+        instances=None if asked.instances is None else _instances(asked.instances, labels),
         select=asked.select,
     )
+
+
+def _instances(asked: InstanceRecipe, labels: LabelSet) -> InstancePlan:
+    names = () if asked.labels == "all" else asked.labels
+    return InstancePlan(**asked.model_dump(exclude={"labels"}), labels=tuple(labels.by_name(n).id for n in names))

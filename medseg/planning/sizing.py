@@ -103,9 +103,8 @@ def sized(
             f"the patch {tuple(patch)} does not fit the network's strides {shape.network.divisor}",
             expected=f"multiples of them, such as {shape.patch}",
         )
-    return Sizes(
-        shape.network, shape.patch, batch or _batch(task, shape.patch, resources, (budget - fixed) // per_sample)
-    )
+    most = (budget - fixed) // per_sample
+    return Sizes(shape.network, shape.patch, batch or _batch(task, shape, resources, most))
 
 
 def _first_patch(task: Task) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from medseg.report.objects import instance_section
 from medseg.report.page import Html, element, join, number, page, picture, swatch, table, tiles
 from medseg.report.plot import dot_strip
 
@@ -56,7 +57,8 @@ def evaluation_report(document: Mapping[str, Any], pictures: Mapping[str, bytes]
         ("frequency weighted IoU, pooled", number(overall.get("frequency_weighted_iou"))),
         ("pixel accuracy", number(overall.get("pixel_accuracy"), 4)),
     ]
-    body: list[object] = [tiles(facts), *_warnings(document), element("h2", "Labels"), _label_table(document, rows)]
+    body: list[object] = [tiles(facts), *_warnings(document), *instance_section(document.get("instances"))]
+    body += [element("h2", "Labels"), _label_table(document, rows)]
     body += _comparison(document.get("comparison"))
     body += [element("h2", "Lowest Dice"), *_worst(rows, pictures or {})]
     every = table(

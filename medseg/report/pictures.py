@@ -72,6 +72,7 @@ def overlay_png(
     window: Window | None = None,
     panel_px: int = 340,
     letters: bool = True,
+    legend: tuple[Sequence[str], int] | None = None,
 ) -> bytes:
     r"""Draw the outlines of a mask on axial, coronal and sagittal slices of its scan.
 
@@ -89,6 +90,8 @@ def overlay_png(
         Longest side of a panel in pixels.
     letters : bool
         Whether to mark the patient's sides; leave them out where the file does not say how the image lies.
+    legend : tuple of (sequence of str, int), optional
+        Lines that stand in the legend for the labels up to an id, which are then colours without a name.
 
     Returns
     -------
@@ -134,8 +137,10 @@ def overlay_png(
         caption = f"{plane.name if letters else 'slice'} {index + 1}/{upright.shape[plane.axis]}"
         panels.append(_Panel(picture, caption, plane.letters if letters else ""))
     found = set(values_in(mask))
-    present = [label for label in segmentation.labels if label.id in found]
-    return _sheet(panels, present, px_per_mm=px_per_mm if letters else None)
+    lines, nameless = legend or ((), 0)
+    entries: list[Label | str] = [*lines]
+    entries += [label for label in segmentation.labels if label.id in found and label.id > nameless]
+    return _sheet(panels, entries, px_per_mm=px_per_mm if letters else None)
 
 
 def _largest_slice(mask: NDArray[Any], axis: int) -> int:
@@ -210,7 +215,7 @@ class _Panel:
     letters: str
 
 
-def _sheet(panels: Sequence[_Panel], present: Sequence[Label], *, px_per_mm: float | None) -> bytes:
+def _sheet(panels: Sequence[_Panel], present: Sequence[Label | str], *, px_per_mm: float | None) -> bytes:
     """Set the panels side by side, with captions above, letters around and the legend below."""
     height = max(panel.picture.height for panel in panels)
     width = sum(panel.picture.width + 2 * _MARGIN for panel in panels) + _GAP * (len(panels) - 1)
@@ -261,10 +266,12 @@ def _scale_bar(
     draw.text((x, y - 4), name, font=font, fill=_INK, anchor="rd", stroke_width=2, stroke_fill=_BACKGROUND)
 
 
-def _legend_rows(present: Sequence[Label], width: int, font: Any) -> list[list[tuple[float, Label | None, str]]]:
+def _legend_rows(present: Sequence[Label | str], width: int, font: Any) -> list[list[tuple[float, Label | None, str]]]:
     """Break the legend into rows: for each entry its left edge, its label and its text."""
-    shown = [(label, _plain(label.name)) for label in present[:_LEGEND_LIMIT]]
-    entries: list[tuple[Label | None, str]] = [*shown]
+    entries: list[tuple[Label | None, str]] = [
+        (None, _plain(entry)) if isinstance(entry, str) else (entry, _plain(entry.name))
+        for entry in present[:_LEGEND_LIMIT]
+    ]
     if not present:
         entries = [(None, "nothing found")]
     elif len(present) > _LEGEND_LIMIT:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from medseg.report.objects import counts_of, with_counts
 from medseg.report.page import Html, element, join, number, page, picture, swatch, table, tiles
 
 if TYPE_CHECKING:
@@ -119,10 +120,11 @@ def _labels(case: Mapping[str, Any]) -> Html:
     """List the labels that were found, and how many were not."""
     found = [label for label in case.get("labels") or () if label.get("voxels", 1)]
     absent = len(case.get("labels") or ()) - len(found)
-    lines = [
-        element("div", swatch(label.get("color")), f"{label.get('name')}: {_volume(label)}", class_="name")
-        for label in found
-    ]
+    counts = counts_of(case)
+    lines = []
+    for label in found:
+        line = element("div", swatch(label.get("color")), f"{label.get('name')}: {_volume(label)}", class_="name")
+        lines.append(with_counts(line, counts.get(label.get("id", 0))))
     if absent:
         lines.append(element("div", f"{absent} not found", class_="faint"))
     return join(lines)

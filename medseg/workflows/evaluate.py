@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from medseg import evaluation
-from medseg.errors import OutputError
+from medseg.errors import OutputError, PlanError
 from medseg.io.atomic import write_text
 from medseg.progress import Progress, ignore
 from medseg.report import evaluation_report
@@ -15,17 +15,29 @@ from medseg.report import evaluation_report
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from medseg.case import Case
+
 _FILES = ("metrics.json", "metrics.csv", "report.html")
+_OBJECTS = "instances.csv"
 _TABLE = ("dice", "iou", "hd95_mm", "assd_mm", "nsd")
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluateRequest:
-    """Another folder of predictions to test against, whether missing predictions count, and the NSD's tolerance."""
+    """Another folder of predictions to test against, whether missing predictions count, and the NSD's tolerance.
+
+    With `instances`, masks hold object numbers instead of labels.
+    """
 
     compare: Path | None = None
     subset: bool = False
     tolerance_mm: float = 1.0
+    instances: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
+        if self.instances and self.compare is not None:
+            raise PlanError("both --instances and --compare were given", expected="one of them")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,11 @@ class EvaluateReport:
         summary = self.document["summary"]
         names = [name for name in summary if name != "overall"]
         return [(name, *(summary[name][m]["mean"] for m in _TABLE), summary[name]["dice"]["n"]) for name in names]
+
+    def object_rows(self) -> list[tuple[object, ...]]:
+        """Return the table of objects a person reads: one row per threshold; none where objects were not scored."""
+        pooled = self.document.get("instances", {}).get("pooled", [])
+        return [tuple(row[name] for name in ("threshold", "f1", "ap", "pq", "tp", "fp", "fn")) for row in pooled]
 
     def remarks(self) -> list[str]:
         """Return what the table does not say."""
@@ -89,7 +106,8 @@ def evaluate(
 ) -> EvaluateReport:
     """Score `predictions` against `references`; write metrics.json, metrics.csv and report.html into `output`.
 
-    References are a folder of masks, one mask, or a CSV table as training takes it.
+    References are a folder of masks, one mask, or a CSV table as training takes it. With `request.instances` both are
+    masks of object numbers, and instances.csv is written, too.
 
     Raises
     ------
@@ -99,23 +117,49 @@ def evaluate(
         Where `output` cannot hold the report, or holds files of its names that `evaluate` did not write.
     """
     _require_writable(output)
+    if request.instances:
+        return _evaluated_objects(predictions, references, output, request, progress)
     scores = _scores(predictions, references, request, progress)
     document = scores.to_json()
     if request.compare is not None:
         other = _scores(request.compare, references, request, progress)
         document["comparison"] = evaluation.compare(scores, other) | {"missing": list(other.missing)}
-    texts = (json.dumps(document, indent=1, allow_nan=False) + "\n", scores.to_csv(), evaluation_report(document))
+    _write(document, scores.to_csv(), output)
+    return EvaluateReport(document)
+
+
+def _evaluated_objects(
+    predictions: Path, references: Path, output: Path, request: EvaluateRequest, progress: Progress
+) -> EvaluateReport:
+    scores = evaluation.evaluate_instances(
+        predictions,
+        _cases(references, predictions, name=evaluation.INSTANCES),
+        subset=request.subset,
+        nsd_tolerance_mm=request.tolerance_mm,
+        progress=progress,
+    )
+    document = scores.to_json()
+    _write(document, scores.to_csv(), output, objects=scores.objects_csv())
+    return EvaluateReport(document)
+
+
+def _write(document: dict[str, Any], table: str, output: Path, *, objects: str | None = None) -> None:
+    """Write the report; the table of objects goes where there is none, as an older one tells of other masks."""
+    texts = (json.dumps(document, indent=1, allow_nan=False) + "\n", table, evaluation_report(document))
     _make(output)
     for name, text in zip(_FILES, texts, strict=True):
         write_text(output / name, text)
-    return EvaluateReport(document)
+    if objects is None:
+        (output / _OBJECTS).unlink(missing_ok=True)
+    else:
+        write_text(output / _OBJECTS, objects)
 
 
 def _require_writable(output: Path) -> None:
     """Refuse a folder whose page belongs to a run or to `segment`, before anything is measured."""
     if output.exists() and not output.is_dir():
         raise OutputError("there is a file of this name", expected="a folder", where=str(output))
-    foreign = [name for name in _FILES if (output / name).exists()]
+    foreign = [name for name in (*_FILES, _OBJECTS) if (output / name).exists()]
     if foreign and not (output / _FILES[0]).is_file():
         raise OutputError(
             f"the folder holds a {foreign[0]} that medseg evaluate did not write",
@@ -134,11 +178,16 @@ def _make(output: Path) -> None:
 
 
 def _scores(predictions: Path, references: Path, request: EvaluateRequest, progress: Progress) -> evaluation.Evaluation:
-    is_table = references.suffix.lower() == evaluation.TABLE
     return evaluation.evaluate(
         predictions,
-        evaluation.cases_of_table(references, predictions) if is_table else references,
+        _cases(references, predictions, name=evaluation.MASK),
         subset=request.subset,
         nsd_tolerance_mm=request.tolerance_mm,
         progress=progress,
     )
+
+
+def _cases(references: Path, predictions: Path, *, name: str) -> Path | dict[str, Case]:
+    """Return the references as they are, or the cases of a table."""
+    is_table = references.suffix.lower() == evaluation.TABLE
+    return evaluation.cases_of_table(references, predictions, name=name) if is_table else references

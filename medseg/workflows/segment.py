@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from medseg.batch import Manifest
+    from medseg.batch.objects import AskedInstances
     from medseg.batch.options import OnIrregular, OnMosaic, OnNonfinite, SegType
     from medseg.inference import NumericPath
 
@@ -36,6 +37,7 @@ class SegmentRequest:
     any_modality: bool = False
     seg_type: SegType = "binary"
     all_frames: bool = False
+    instances: AskedInstances | None = None
     resume: bool = False
     overwrite: bool = False
 

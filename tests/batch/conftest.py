@@ -15,7 +15,7 @@ from medseg.io import write_volume
 from medseg.labels import LabelSet
 from medseg.model import Card, DataNote, load_model, save_model
 from medseg.networks import build
-from medseg.plan import InferPlan, Plan, PreprocessPlan, Rescale, TrainPlan, UNetSpec
+from medseg.plan import InferPlan, InstancePlan, Plan, PreprocessPlan, Rescale, TrainPlan, UNetSpec
 from medseg.volume import Volume
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
         name: str = "model",
         spacing_mm: tuple[float, float, float] = (2.0, 1.5, 1.5),
         select: str = "",
+        instances: InstancePlan | None = None,
     ) -> Path:
         plan = Plan(
             channels=channels,
@@ -64,7 +65,7 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
                 convs_per_stage=1,
             ),
             train=TrainPlan(patch_size=(8, 8, 8), batch_size=1),
-            infer=InferPlan(select=select),
+            infer=InferPlan(select=select, instances=instances),
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from medseg.errors import PlanError
 from medseg.labels import LabelSet
-from medseg.plan import Plan, Recipe, UNetSpec, is_plan, read_recipe, recipe_folder
+from medseg.plan import InstancePlan, Plan, Recipe, UNetSpec, is_plan, read_recipe, recipe_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,6 +122,10 @@ def test_a_plan_is_frozen():
         ("train.augment", {"mirror_axes": ["W"]}, "mirror_axes"),
         ("infer.overlap", 1.0, "overlap"),
         ("infer.largest_component", [3], "label 3"),
+        ("infer.instances", {"labels": [3]}, "instances names label 3"),
+        ("infer.instances", {"method": "guess"}, "'components' or 'watershed'"),
+        ("infer.instances", {"neck": 1.0}, "less than 1"),
+        ("infer.instances", {"minimum_ml": 1.0}, "not permitted"),
         ("infer.mirror_axes", ["x"], "mirror_axes"),
     ],
 )
@@ -185,6 +189,7 @@ def test_labels_survive_with_codes_and_colours():
         (["train.epochs=50"], ("train", "epochs"), 50),
         (["train.epochs=50", "train.epochs = 60"], ("train", "epochs"), 60),
         (["infer.largest_component=[1, 2]"], ("infer", "largest_component"), (1, 2)),
+        (["infer.instances={method: watershed}"], ("infer", "instances"), InstancePlan(method="watershed")),
         (["preprocess.orientation=stored"], ("preprocess", "orientation"), "stored"),
     ],
 )
