@@ -114,6 +114,8 @@ class Case:
         Cases of one patient share a group; the id where nothing else is known.
     rules : RoiRules or None
         Which structure of a reference in DICOM is which label.
+    ignore : int or None
+        The value of the reference's voxels that nobody decided on.
     """
 
     id: str
@@ -121,6 +123,7 @@ class Case:
     reference: Path | None = None
     group: str = ""
     rules: RoiRules | None = None
+    ignore: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a case without image, or whose id is no plain name; default the group to the id."""
@@ -150,6 +153,8 @@ class Dataset:
         The folder the data set was found in.
     splits : tuple of tuple of str
         Validation ids per fold where the data set brings its own split; empty otherwise.
+    ignore : int or None
+        The value of the masks' voxels that nobody decided on: nothing is learned from them, nothing scored on them.
     """
 
     name: str
@@ -158,6 +163,7 @@ class Dataset:
     channels: tuple[str, ...] = ()
     root: Path = field(default_factory=Path)
     splits: tuple[tuple[str, ...], ...] = ()
+    ignore: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse an empty data set and ids that occur twice; order cases by id."""

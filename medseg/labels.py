@@ -124,6 +124,18 @@ class LabelSet:
         """Whether any label is lateral."""
         return any(label.is_lateral for label in self.labels)
 
+    @property
+    def palette(self) -> tuple[tuple[int, int, int], ...]:
+        """The colours of the ids 0 to 255 in an indexed picture: black, the labels' own, and VOC's for all others.
+
+        Examples
+        --------
+        >>> LabelSet((Label(2, "liver", (9, 8, 7)),)).palette[:4]
+        ((0, 0, 0), (128, 0, 0), (9, 8, 7), (128, 128, 0))
+        """
+        own = {label.id: label.color for label in self.labels}
+        return tuple(own.get(i) or voc_color(i) for i in range(256))
+
     def by_name(self, name: str) -> Label:
         """Return the label called `name`."""
         for label in self.labels:
@@ -152,6 +164,20 @@ def distinct_color(index: int) -> tuple[int, int, int]:
     hue = (0.02 + index * 0.61803398875) % 1.0
     lightness = (0.55, 0.42, 0.68)[index % 3]
     r, g, b = (round(255 * c) for c in colorsys.hls_to_rgb(hue, lightness, 0.75))
+    return r, g, b
+
+
+def voc_color(label_id: int) -> tuple[int, int, int]:
+    """Return the colour that Pascal VOC gives an id from 0 to 255 (``VOClabelcolormap`` of the VOC development kit).
+
+    Bits 0, 3 and 6 of the id become the highest bits of red, bits 1, 4 and 7 of green, bits 2 and 5 of blue.
+
+    Examples
+    --------
+    >>> voc_color(0), voc_color(1), voc_color(15), voc_color(255)
+    ((0, 0, 0), (128, 0, 0), (192, 128, 128), (224, 224, 192))
+    """
+    r, g, b = (sum(((label_id >> (3 * n + c)) & 1) << (7 - n) for n in range(3)) for c in range(3))
     return r, g, b
 
 

@@ -63,6 +63,9 @@ class Volume:
 class Segmentation:
     """A mask: one label id per voxel.
 
+    A reference may leave voxels undecided: they hold `ignore`, which is no label. Nothing is learned from them and
+    nothing is scored on them.
+
     Parameters
     ----------
     array : (Z, Y, X) unsigned integer
@@ -71,18 +74,21 @@ class Segmentation:
         Where the voxels lie.
     labels : LabelSet
         What the ids mean; every id in `array` must be in it.
+    ignore : int, optional
+        The value of voxels nobody decided on.
 
     Raises
     ------
     GeometryError
         Where shapes do not agree.
     InputError
-        Where values are not unsigned integers or not in the label set.
+        Where values are not unsigned integers or not in the label set, or `ignore` is background or a label.
     """
 
     array: NDArray[Any]
     geometry: Geometry
     labels: LabelSet
+    ignore: int | None = None
 
     def __post_init__(self) -> None:
         """Check that shapes agree and every value has a meaning."""
@@ -92,7 +98,9 @@ class Segmentation:
             )
         if self.array.dtype.kind != "u":
             raise InputError(f"the mask's values are of type {self.array.dtype}", expected="unsigned integers")
-        unknown = sorted(set(values_in(self.array)) - {0, *self.labels.ids})
+        if self.ignore is not None and self.ignore in {0, *self.labels.ids}:
+            raise InputError(f"the id {self.ignore} is to be ignored and to be learned", expected="one of the two")
+        unknown = sorted(set(values_in(self.array)) - {0, *self.labels.ids, self.ignore})
         if unknown:
             raise InputError(
                 f"the mask holds the value {unknown[0]}",

@@ -13,6 +13,7 @@ from medseg.errors import InputError
 from medseg.io import read_volume
 from medseg.io.dicom import read_series
 from medseg.io.hashing import file_sha256
+from medseg.io.voxels import as_colours
 from medseg.progress import ignore
 from medseg.resample import resample
 from medseg.selection import DICOM_WORDS
@@ -116,6 +117,7 @@ class Job:
         """
         scans = [job._alone(progress) for job in (self, *self.others)]
         volume = scans[0].volume if len(scans) == 1 else _stacked([scan.volume for scan in scans])
+        volume = as_colours(volume, target.channels)
         if volume.array.shape[0] != len(target.channels):
             raise InputError(
                 f"the scan has {volume.array.shape[0]} channels", expected=f"{len(target.channels)}, as the model has"

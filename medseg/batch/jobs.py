@@ -11,10 +11,11 @@ from medseg.batch.channels import Match, apart, match, rules_in_order, studies
 from medseg.batch.job import Job, Target
 from medseg.batch.selection import left_out
 from medseg.errors import InputError
-from medseg.io import is_dicom
+from medseg.io import describe, is_dicom
 from medseg.io.dicom import inspect_folder
 from medseg.io.dicom.findings import Finding, finding
 from medseg.io.dicom.item import short_hash, told_apart
+from medseg.io.voxels import COLOURS
 from medseg.progress import ignore
 from medseg.selection import parse
 
@@ -103,7 +104,8 @@ def _by_case(items: Iterable[Item]) -> Mapping[str, tuple[Item, ...]]:
     """Return the items with the channel files of one case together, channels rising."""
     groups: dict[str, list[tuple[int, Item]]] = defaultdict(list)
     for item in items:
-        match = _CHANNEL_FILE.fullmatch(item.paths[0]) if item.kind in {"volume", "image"} else None
+        may_be_channel = item.kind in {"volume", "image"} and not _is_colour_picture(item)
+        match = _CHANNEL_FILE.fullmatch(item.paths[0]) if may_be_channel else None
         if match is None or item.source is not None:
             groups[f"{item.root}/{item.paths[0]}"].append((0, item))
         else:
@@ -116,6 +118,11 @@ def _by_case(items: Iterable[Item]) -> Mapping[str, tuple[Item, ...]]:
         else:
             complete |= {f"{key} {channel}": (item,) for channel, item in ordered}
     return complete
+
+
+def _is_colour_picture(item: Item) -> bool:
+    """Tell whether a file holds all colours of a picture, and so is no channel of one, whatever number it bears."""
+    return item.kind == "image" and item.source is None and describe(item.files[0]).volumes == len(COLOURS)
 
 
 def _cases(items: Sequence[Item], target: Target) -> Iterable[tuple[Item, ...]]:

@@ -9,6 +9,7 @@ format             file                     remarks
 ``sr``             ``sr.dcm``               volumes as TID 1500, likewise; refers to the SEG, which is written with it
 ``stl``            ``stl/<id>_<name>.stl``  one closed mesh per label found, LPS mm; needs the extra of the same name
 ``png``            ``preview.png``          outlines on three slices, for people
+``png-mask``       ``segmentation.png``     with ``png`` where a scan has one slice: label ids, in the labels' colours
 ``measurements``   ``measurements.json``    volume and voxels of every label; counts of objects where they are numbered
 ``instances``      ``instances.nii.gz``     object numbers on the scan's grid; the next one is written with it
 ``objects``        ``objects.csv``          label, size and place of every object
@@ -40,6 +41,7 @@ from medseg.io.dicom.rtstruct.contours import require_contours
 from medseg.io.dicom.rtstruct.writing import write_rtstruct
 from medseg.io.dicom.sr import write_sr
 from medseg.io.hashing import file_sha256
+from medseg.io.images import write_indexed
 from medseg.io.mesh import SUFFIX, require_mesh, write_stl
 from medseg.report import overlay_png
 
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
     from medseg.volume import Segmentation, Volume
 
 NOT_APPLICABLE = "format-not-applicable"
-_BROUGHT_ALONG = {"sr": "dicom-seg", "instances": "objects"}  # what a format is not written without
+_BROUGHT_ALONG = {"sr": "dicom-seg", "png": "png-mask", "instances": "objects"}  # what comes with a format
 _UNPLACED = frozenset({"no-geometry", "two-dimensional"})  # findings of scans without a place in the patient
 
 
@@ -208,6 +210,13 @@ def _png(finished: Finished, path: Path) -> None:
     write_bytes(path, drawn)
 
 
+def _png_mask(finished: Finished, path: Path) -> None:
+    mask = finished.segmentation
+    if mask.array.shape[0] != 1 or max(mask.labels.ids) >= len(mask.labels.palette):
+        raise InputError("an indexed PNG holds one slice and ids up to 255", code=NOT_APPLICABLE)
+    write_indexed(mask.array[0].astype("uint8"), mask.labels.palette, path)
+
+
 def _measurements(finished: Finished, path: Path) -> None:
     document = {
         "schema": 1,
@@ -228,6 +237,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "sr": Format("sr.dcm", _sr),
         "stl": Format("stl", _stl, require_mesh),
         "png": Format("preview.png", _png),
+        "png-mask": Format("segmentation.png", _png_mask),
         "measurements": Format("measurements.json", _measurements),
         "instances": Format("instances.nii.gz", write_numbers),
         "objects": Format("objects.csv", write_table),
@@ -253,7 +263,7 @@ def written_formats(formats: Sequence[str]) -> tuple[str, ...]:
     Examples
     --------
     >>> written_formats(["png", "sr"]), written_formats(["instances"])
-    (('dicom-seg', 'sr', 'png'), ('instances', 'objects'))
+    (('dicom-seg', 'sr', 'png', 'png-mask'), ('instances', 'objects'))
     """
     wanted = {*formats, *(_BROUGHT_ALONG[name] for name in formats if name in _BROUGHT_ALONG)}
     return tuple(name for name in FORMATS if name in wanted)

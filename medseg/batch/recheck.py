@@ -9,6 +9,7 @@ format            opened by                           compared
 ``sr``            pydicom                             volumes
 ``stl``           the bytes of the file               closed, between the right voxels, centroids, laterality
 ``png``           SimpleITK                           that it is a picture
+``png-mask``      the bytes of the file               voxels, colours
 ``measurements``  json                                volumes, numbers of objects
 ``instances``     SimpleITK, or the header's bytes    as ``nifti``, object by object
 ``objects``       csv                                 voxels, volumes, centroids
@@ -30,7 +31,7 @@ from medseg.io.dicom.regularise import on_slices, slice_positions
 from medseg.io.dicom.sr import read_sr_volumes
 from medseg.io.mesh_check import check_surfaces
 from medseg.io.planes import Apart, Planes, apart
-from medseg.io.reopen import reopen_nifti, reopen_picture, reopen_rtstruct, reopen_seg
+from medseg.io.reopen import reopen_indexed, reopen_nifti, reopen_picture, reopen_rtstruct, reopen_seg
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -195,6 +196,12 @@ class Recheck:
     def _png(self, path: Path) -> Check:
         return Check(min(reopen_picture(path)) > 0, "SimpleITK")
 
+    def _png_mask(self, path: Path) -> Check:
+        ids, colours = reopen_indexed(path)
+        differing = int((ids != self._mask.array[0]).sum()) if ids.shape == self._mask.array.shape[1:] else ids.size
+        passed = not differing and colours == self._mask.labels.palette
+        return Check(passed, "the bytes of the file", voxels_differing=differing)
+
 
 def _placed(off: Apart, reader: str, *, within_mm: float) -> Check:
     passed = off.grid_mm <= within_mm and not off.voxels_differing and off.centroid_mm <= within_mm and off.laterality
@@ -209,6 +216,7 @@ _CHECKS: Mapping[str, Callable[[Recheck, Path], Check]] = MappingProxyType(
         "sr": Recheck._sr,
         "stl": Recheck._stl,
         "png": Recheck._png,
+        "png-mask": Recheck._png_mask,
         "measurements": Recheck._measurements,
         "instances": Recheck._instances,
         "objects": Recheck._objects,

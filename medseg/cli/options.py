@@ -22,7 +22,8 @@ Inputs = Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, D
 Formats = Annotated[
     str,
     typer.Option(
-        "--format", help="Comma-separated: nifti, dicom-seg, rtstruct, sr, stl, png, measurements, instances, objects."
+        "--format",
+        help="Comma-separated: nifti, dicom-seg, rtstruct, sr, stl, png, png-mask, measurements, instances, objects.",
     ),
 ]
 Select = Annotated[

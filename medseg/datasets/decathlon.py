@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from medseg.case import Case, case_name, safe_id, stem_of
 from medseg.datasets.findings import finding
 from medseg.datasets.folders import find_pair
-from medseg.datasets.listing import Listing, channels_from, entries, labels_from_mapping, plain_path, relative
+from medseg.datasets.listing import (
+    Listing,
+    channels_from,
+    entries,
+    labels_from_mapping,
+    plain_path,
+    relative,
+    split_ignore,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,10 +44,12 @@ def list_decathlon(root: Path, document: Mapping[str, Any]) -> Listing:
         if case is not None:
             cases.append(case)
     findings += _unlisted(cases, findings, root)
-    labels = labels_from_mapping(document.get("labels"))
+    labels, ignore = split_ignore(document.get("labels"))
     name = str(document.get("name") or root.name)
     layout: Layout = "nnunet" if isinstance(table, dict) else "decathlon"
-    return Listing(layout, root, tuple(cases), labels, channels, tuple(findings), name)
+    return Listing(
+        layout, root, tuple(cases), labels_from_mapping(labels), channels, tuple(findings), name, ignore=ignore
+    )
 
 
 def _table_rows(table: Mapping[str, Any]) -> list[Any]:

@@ -48,10 +48,14 @@ CODES: dict[str, Severity] = {
     "size-outlier": "warning",
     "duplicate-image": "warning",
     "unlisted-file": "warning",
+    "only-ignored": "warning",
     "unnamed-labels": "note",
     "unnamed-channels": "note",
     "mixed-orientation": "note",
     "float-mask": "note",
+    "ignored-voxels": "note",
+    "mixed-colour": "note",
+    "unmasked-image": "note",
     "unmapped-roi": "note",
     "not-closed": "note",
     "one-patient": "note",
@@ -96,7 +100,7 @@ class DatasetReport:
     ----------
     path : Path
         The data set as it was named.
-    layout : {"decathlon", "nnunet", "folders", "table"}
+    layout : {"decathlon", "nnunet", "folders", "voc", "table"}
         How its files are arranged.
     cases : int
         Images that have their mask.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from medseg.case import Case, safe_id, split_channel, stem_of
 from medseg.datasets.findings import finding
 from medseg.datasets.label_file import read_label_file
-from medseg.datasets.listing import Listing, channels_from, entries, labels_from_mapping, relative
+from medseg.datasets.listing import Listing, channels_from, entries, labels_from_mapping, relative, split_ignore
 from medseg.errors import InputError
 from medseg.labels import LabelSet
 
@@ -47,8 +47,9 @@ def list_nnunet(root: Path, document: Mapping[str, Any]) -> Listing:
     """Return what an nnU-Net raw data set holds: ``imagesTr/<case>_<channel>`` beside ``labelsTr/<case>``."""
     channels = channels_from(document)
     cases, findings = pair(root, n_channels=len(channels))
-    labels = labels_from_mapping(document.get("labels"))
-    return Listing("nnunet", root, cases, labels, channels, findings, str(document.get("name") or root.name))
+    labels, ignore = split_ignore(document.get("labels"))
+    name = str(document.get("name") or root.name)
+    return Listing("nnunet", root, cases, labels_from_mapping(labels), channels, findings, name, ignore=ignore)
 
 
 def pair(root: Path, *, n_channels: int = 0) -> tuple[tuple[Case, ...], tuple[DatasetFinding, ...]]:
@@ -72,7 +73,7 @@ def pair(root: Path, *, n_channels: int = 0) -> tuple[tuple[Case, ...], tuple[Da
         )
     images, foreign_images = entries(found[0])
     masks, foreign_masks = entries(found[1])
-    findings = [_foreign(path, root) for path in (*foreign_images, *foreign_masks)]
+    findings = [foreign(path, root) for path in (*foreign_images, *foreign_masks)]
     mask_of = _by_key(masks, root, findings)
     channels_of = _channels_by_key(images, root, mask_of=mask_of, findings=findings)
     cases = []
@@ -85,20 +86,21 @@ def pair(root: Path, *, n_channels: int = 0) -> tuple[tuple[Case, ...], tuple[Da
     return tuple(cases), tuple(findings)
 
 
-def _stem(path: Path) -> str:
+def stem(path: Path) -> str:
+    """Return the name of a file without its suffix, of a folder as it is."""
     return path.name if path.is_dir() else stem_of(path.name)
 
 
 def _by_key(masks: tuple[Path, ...], root: Path, findings: list[DatasetFinding]) -> dict[str, Path]:
     """Return masks by their name, without a word such as ``_mask`` where the rest stays unique."""
-    stems = {_stem(path) for path in masks}
+    stems = {stem(path) for path in masks}
     result: dict[str, Path] = {}
     for path in masks:
-        stem = _stem(path)
-        short = _WORD.sub("", stem)
-        key = stem if short in stems else short
+        whole = stem(path)
+        short = _WORD.sub("", whole)
+        key = whole if short in stems else short
         if key in result:
-            findings.append(_twice(key, (result[key], path), root))
+            findings.append(twice(key, (result[key], path), root))
             continue
         result[key] = path
     return result
@@ -110,13 +112,13 @@ def _channels_by_key(
     """Group images by case. A trailing ``_0001`` is a channel unless a mask bears the same number."""
     result: dict[str, Channels] = {}
     for path in images:
-        stem = _stem(path)
-        key, channel = (stem, None) if path.is_dir() or stem in mask_of else split_channel(stem)
+        whole = stem(path)
+        key, channel = (whole, None) if path.is_dir() or whole in mask_of else split_channel(whole)
         if key not in mask_of and (short := _WORD.sub("", key)) in mask_of:
             key = short
         channels = result.setdefault(key, {})
         if (channel or 0) in channels:
-            findings.append(_twice(key, (channels[channel or 0], path), root))
+            findings.append(twice(key, (channels[channel or 0], path), root))
         else:
             channels[channel or 0] = path
     return result
@@ -152,12 +154,14 @@ def _without_image(key: str, path: Path, root: Path, *, images: Path) -> Dataset
     return finding("mask-without-image", message, remedy, case=safe_id(key, file), file=file)
 
 
-def _twice(key: str, paths: tuple[Path, Path], root: Path) -> DatasetFinding:
+def twice(key: str, paths: tuple[Path, Path], root: Path) -> DatasetFinding:
+    """Return the finding of two files with one name."""
     first, second = (relative(path, root) for path in paths)
     message = f"{first} and {second} both claim the name {key}"
     return finding("ambiguous-pair", message, f"Rename or remove {second}", case=safe_id(key, second), file=second)
 
 
-def _foreign(path: Path, root: Path) -> DatasetFinding:
+def foreign(path: Path, root: Path) -> DatasetFinding:
+    """Return the finding of a file that is neither image nor mask."""
     file = relative(path, root)
     return finding("foreign-file", f"{file} is neither an image nor a mask medseg knows", "It is ignored", file=file)

@@ -13,6 +13,9 @@ In full::
     overlap: later wins                                 # else a voxel in two labels is refused
     threshold: 0.5                                      # for fractional SEG
 
+In either form ``ignore: 255`` names the value of voxels that nobody decided on (docs/images2d.md); alone in the file,
+it leaves the names to the masks. ``ignore: none`` says that no value is such.
+
 With nested structures ``regions: {"whole tumour": [1, 2], "core": 2}`` takes the place of ``rois``.
 """
 
@@ -21,7 +24,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from medseg.datasets.listing import id_and_name, labels_from_mapping, read_json
+from medseg.datasets.listing import id_and_name, labels_from_mapping, read_json, split_ignore
 from medseg.documents import read_yaml
 from medseg.errors import InputError, PlanError
 from medseg.labels import LabelSet
@@ -39,23 +42,55 @@ _FULL = ("labels", "rois", "regions")
 
 
 def read_label_file(folder: Path) -> RoiRules | None:
-    """Return what ``labels.yaml`` or ``labels.json`` in a folder says; ``None`` without it.
+    """Return what ``labels.yaml`` or ``labels.json`` in a folder says of labels; ``None`` where it says nothing.
 
     Raises
     ------
     InputError, PlanError
         Where the file is there and cannot be understood.
     """
-    for name in LABEL_FILES:
-        path = folder / name
-        if not path.is_file():
-            continue
-        document = read_json(path) if path.suffix == ".json" else read_yaml(path)
-        try:
-            return rules_from(document)
-        except (InputError, PlanError) as error:
-            raise error.at(str(path)) from error
-    return None
+    path = _label_file(folder)
+    if path is None:
+        return None
+    document = _document(path)
+    try:
+        return None if document and split_ignore(document)[0] == {} else rules_from(document)
+    except (InputError, PlanError) as error:
+        raise error.at(str(path)) from error
+
+
+def read_ignore(folder: Path, *, default: int | None = None) -> int | None:
+    """Return the value of undecided voxels that ``labels.yaml`` in a folder names; `default` where it does not say.
+
+    Raises
+    ------
+    InputError, PlanError
+        Where the file is there and cannot be understood.
+    """
+    path = _label_file(folder)
+    if path is None:
+        return default
+    try:
+        return _without_ignore(_document(path), default)[1]
+    except (InputError, PlanError) as error:
+        raise error.at(str(path)) from error
+
+
+def _label_file(folder: Path) -> Path | None:
+    return next((folder / name for name in LABEL_FILES if (folder / name).is_file()), None)
+
+
+def _document(path: Path) -> object:
+    return read_json(path) if path.suffix == ".json" else read_yaml(path)
+
+
+def _without_ignore(document: object, default: int | None = None) -> tuple[object, int | None]:
+    """Part a label document, in any form, from what it says is to be ignored."""
+    rest, ignore = split_ignore(document, default)
+    if isinstance(rest, dict) and isinstance(rest.get("labels"), dict):
+        labels, ignore = split_ignore(rest["labels"], ignore)
+        rest = {**rest, "labels": labels}
+    return rest, ignore
 
 
 def rules_from(document: object) -> RoiRules:
@@ -72,6 +107,14 @@ def rules_from(document: object) -> RoiRules:
     >>> rules.labels.names, rules.patterns
     (('GTV_Mass', 'liver'), (('GTV_Mass*', 1), ('Tumour*', 1), ('liver', 2)))
     """
+    document, ignore = _without_ignore(document)
+    rules = _rules_from(document)
+    if ignore in rules.labels.ids:
+        raise InputError(f"the id {ignore} is to be ignored and is a label", expected="one of the two")
+    return rules
+
+
+def _rules_from(document: object) -> RoiRules:
     if isinstance(document, list):
         return RoiRules.from_labels(LabelSet.from_json(document))
     if not isinstance(document, dict) or not document:

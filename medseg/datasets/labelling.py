@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from medseg.datasets.each import for_each
 from medseg.errors import InputError
 from medseg.io import read_segmentation, structure_names
+from medseg.io.images import colour_table
 from medseg.labels import LabelSet
 from medseg.progress import ignore
 from medseg.rois import RoiRules, plain_name
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 def with_labels(dataset: Dataset, *, progress: Progress = ignore) -> Dataset:
     """Return the data set with labels; where it names none, they are found in its references.
 
-    Values of masks are called ``label_<value>``. Structures of SEG and RTSTRUCT are called by their names, whatever
-    their numbers: the same name, but for case, is the same label in all cases, and ids follow the alphabet.
+    Values of masks are called ``label_<value>``, in the colours of the masks' palette where they have one. Structures
+    of SEG and RTSTRUCT are called by their names, whatever their numbers: the same name, but for case, is the same
+    label in all cases, and ids follow the alphabet.
 
     Raises
     ------
@@ -37,8 +39,20 @@ def with_labels(dataset: Dataset, *, progress: Progress = ignore) -> Dataset:
         return _by_names(dataset, found)
     ids = sorted({i for ids in found for i in ids if isinstance(i, int)})
     if not ids:
-        raise InputError("no mask holds a label", where=str(dataset.root))
-    return replace(dataset, labels=LabelSet.from_names({i: f"label_{i}" for i in ids}))
+        why = f" but {dataset.ignore}, which is ignored" if dataset.ignore is not None else ""
+        remedy = f"Say 'ignore: none' in labels.yaml if {dataset.ignore} is a label" if why else ""
+        raise InputError(f"no mask holds a label{why}", where=str(dataset.root), remedy=remedy)
+    return replace(dataset, labels=_numbered(ids, dataset))
+
+
+def _numbered(ids: Iterable[int], dataset: Dataset) -> LabelSet:
+    """Return labels named by their ids, in the colours of the first mask's palette where it has one."""
+    labels = LabelSet.from_names({i: f"label_{i}" for i in ids})
+    first = next((case.reference for case in dataset.cases if case.reference is not None), None)
+    table = (colour_table(first) if first is not None else None) or ()
+    return LabelSet(
+        tuple(replace(label, color=table[label.id]) if label.id < len(table) else label for label in labels)
+    )
 
 
 def rules_by_names(names: Iterable[str]) -> RoiRules:
@@ -73,4 +87,4 @@ def _named(case: Case) -> tuple[int | str, ...]:
     if case.reference is None:
         return ()
     names = structure_names(case.reference)
-    return read_segmentation(case.reference).labels.ids if names is None else names
+    return read_segmentation(case.reference, ignore=case.ignore).labels.ids if names is None else names

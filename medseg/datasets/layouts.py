@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from medseg.case import Dataset
 from medseg.datasets.decathlon import DOCUMENT, list_decathlon
 from medseg.datasets.folders import find_pair, list_folders, list_nnunet
+from medseg.datasets.ignored import ignored_id
 from medseg.datasets.listing import read_json
 from medseg.datasets.table import list_table
+from medseg.datasets.voc import is_voc, list_voc
 from medseg.errors import InputError, MedsegError
 
 if TYPE_CHECKING:
@@ -19,17 +21,21 @@ if TYPE_CHECKING:
     from medseg.datasets.listing import Listing
 
 SPLITS = "splits_final.json"
-KNOWN = "a folder with dataset.json, with imagesTr and labelsTr (or images and masks), or a CSV file"
+KNOWN = (
+    "a folder with dataset.json, with imagesTr and labelsTr (or images and masks), with JPEGImages and "
+    "SegmentationClass, or a CSV file"
+)
+_SHOWN = 4
 
 
 def open_dataset(path: str | Path, *, channels: Sequence[str] | None = None) -> Dataset:
-    """Return the data set in a folder or table; opens no voxel file.
+    """Return the data set in a folder or table; opens no voxel file but one mask's header, where masks are pictures.
 
     Parameters
     ----------
     path : path
-        A folder in the layout of the Medical Segmentation Decathlon or of nnU-Net (raw), one that holds a folder of
-        images and a folder of masks, or a CSV file (``id,image[,image_2 ...],label[,group]``).
+        A folder in the layout of the Medical Segmentation Decathlon, of nnU-Net (raw) or of Pascal VOC, one that holds
+        a folder of images and a folder of masks, or a CSV file (``id,image[,image_2 ...],label[,group]``).
     channels : sequence of str, optional
         Modality or name of each channel, in place of what the layout says.
 
@@ -37,7 +43,8 @@ def open_dataset(path: str | Path, *, channels: Sequence[str] | None = None) -> 
     -------
     Dataset
         Its `labels` are empty where the layout names none: see `with_labels`. Its `splits` are those of a
-        ``splits_final.json`` beside the images.
+        ``splits_final.json`` beside the images, or of VOC's ``ImageSets``. Its `ignore` is what ``labels.yaml`` or
+        ``dataset.json`` says, else 255 for masks with a palette and in the layout of VOC, else none.
 
     Raises
     ------
@@ -56,11 +63,12 @@ def open_dataset(path: str | Path, *, channels: Sequence[str] | None = None) -> 
         raise InputError("the data set has no image with a mask", where=str(root))
     return Dataset(
         name=listing.name,
-        cases=tuple(replace(case, rules=listing.rules) for case in listing.cases),
+        cases=tuple(replace(case, rules=listing.rules, ignore=listing.ignore) for case in listing.cases),
         labels=listing.labels,
         channels=tuple(channels or listing.channels),
         root=listing.root,
         splits=_splits(listing),
+        ignore=listing.ignore,
     )
 
 
@@ -71,7 +79,8 @@ def list_dataset(path: Path) -> Listing:
         found = "the file is no data set" if path.exists() else "there is no such data set"
         raise InputError(found, expected=KNOWN, where=str(path), remedy="Give the data set's folder or CSV file")
     try:
-        return list_table(path) if is_table else _list_folder(path)
+        listing = list_table(path) if is_table else _list_folder(path)
+        return replace(listing, ignore=ignored_id(listing))
     except OSError as error:  # a name too long for the disk, a folder one may not read
         raise InputError(f"the data set cannot be read ({error.strerror})", where=str(path)) from error
     except MedsegError as error:
@@ -80,19 +89,27 @@ def list_dataset(path: Path) -> Listing:
 
 def _list_folder(root: Path) -> Listing:
     document = _document(root)
+    if document is None and is_voc(root):
+        return list_voc(root)
     if document is None:
         if find_pair(root) is None:
             raise InputError(
                 "the folder is not a data set medseg knows",
                 expected=KNOWN,
                 where=str(root),
-                remedy="Give the data set's own folder, or list its files in a CSV",
+                remedy=_nearer(root) or "Give the data set's own folder, or list its files in a CSV",
             )
         return list_folders(root)
     has_list = isinstance(document.get("training"), list) and document["training"]
     if has_list or isinstance(document.get("dataset"), dict):
         return list_decathlon(root, document)
     return list_nnunet(root, document)
+
+
+def _nearer(root: Path) -> str:
+    """Return which folders inside are data sets, as CamVid's ``train`` and ``test``; empty where none is."""
+    inside = [p.name for p in sorted(root.iterdir()) if p.is_dir() and (is_voc(p) or find_pair(p) is not None)]
+    return f"Give one of the folders inside: {', '.join(inside[:_SHOWN])}" if inside else ""
 
 
 def _document(root: Path) -> dict[str, Any] | None:
@@ -106,10 +123,10 @@ def _document(root: Path) -> dict[str, Any] | None:
 
 
 def _splits(listing: Listing) -> tuple[tuple[str, ...], ...]:
-    """Return the validation ids per fold of nnU-Net's ``splits_final.json``, empty without one."""
+    """Return the validation ids per fold of nnU-Net's ``splits_final.json``, else those of the layout."""
     path = listing.root / SPLITS
     if not path.is_file():
-        return ()
+        return listing.splits
     document = read_json(path)
     folds = document if isinstance(document, list) else []
     if not folds or not all(isinstance(fold, dict) and _are_names(fold.get("val")) for fold in folds):

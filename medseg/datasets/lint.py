@@ -15,10 +15,11 @@ from medseg.datasets.labelling import rules_by_names
 from medseg.datasets.layouts import list_dataset
 from medseg.datasets.listing import relative
 from medseg.datasets.patients import origin_of_case, patient_findings
-from medseg.datasets.reading import file_sha256, read_image, same_place
+from medseg.datasets.reading import colour_channels, file_sha256, pixel_on_pixel, read_image, same_place
 from medseg.datasets.structures import examine_structures
 from medseg.errors import InputError, MedsegError
 from medseg.io import describe, is_dicom, read_segmentation, read_volume
+from medseg.io.voxels import COLOURS, as_colours
 from medseg.progress import ignore
 from medseg.volume import values_in
 
@@ -50,6 +51,8 @@ class _Facts:
     hashes: tuple[str, ...] = ()
     origin: Origin | None = None
     file: str = ""
+    ignored: int = 0
+    voxels: int = 0
 
 
 def check_dataset(path: str | Path, *, progress: Progress = ignore) -> DatasetReport:
@@ -84,6 +87,7 @@ def _examine(case: Case, listing: Listing) -> _Facts:
     images = [image for path in case.images if (image := _image(path, facts, listing.root)) is not None]
     if len(images) == len(case.images):
         facts.geometry = images[0].geometry
+        images = [as_colours(images[0], listing.channels)] if len(images) == 1 else images
         facts.channels = tuple(name for image in images for name in image.channels)
         facts.findings += _channel_faults(images, facts, listing)
         facts.hashes = tuple(file_sha256(path) for path in case.images)
@@ -132,7 +136,11 @@ def _examine_mask(path: Path, facts: _Facts, listing: Listing) -> None:
     mask = _mask(path, facts, listing)
     if mask is None:
         return
-    facts.values = values_in(mask.array)
+    facts.values = tuple(value for value in values_in(mask.array) if value != mask.ignore)
+    if mask.ignore is not None:
+        facts.ignored, facts.voxels = int(np.count_nonzero(mask.array == mask.ignore)), mask.array.size
+    if facts.geometry is not None:
+        mask = pixel_on_pixel(mask, path, facts.geometry)
     if facts.geometry is not None and not same_place(mask.geometry, facts.geometry):
         facts.findings.append(_grid_mismatch(mask.geometry, facts, file))
     unknown = sorted(set(facts.values) - {0, *listing.labels.ids})
@@ -140,6 +148,10 @@ def _examine_mask(path: Path, facts: _Facts, listing: Listing) -> None:
         message = f"the mask {file} holds the value {unknown[0]}, which is no label of the data set"
         remedy = "Correct the mask, or name the value among the labels"
         facts.findings.append(finding("unknown-label", message, remedy, case=case, file=file))
+    if not facts.values:
+        message = f"every voxel of the mask {file} is {mask.ignore}, which is ignored"
+        remedy = "Say 'ignore: none' in labels.yaml if it is a label; else take the case out"
+        facts.findings.append(finding("only-ignored", message, remedy, case=case, file=file))
     if facts.values == (0,):
         message = f"the mask {file} is empty"
         remedy = "Right if the structure is absent in this case; else draw it, or take the case out"
@@ -154,7 +166,7 @@ def _mask(path: Path, facts: _Facts, listing: Listing) -> Segmentation | None:
         facts.findings += found.findings
         return found.mask
     try:
-        mask = read_segmentation(path)
+        mask = read_segmentation(path, ignore=listing.ignore)
         if describe(path).dtype.startswith("float"):
             message = f"the mask {file} is stored as floating-point numbers, all of them whole"
             facts.findings.append(finding("float-mask", message, "Nothing to do", case=facts.case.id, file=file))
@@ -194,7 +206,8 @@ def _grid_mismatch(mask: Geometry, facts: _Facts, file: str) -> DatasetFinding:
 # -- all cases --------------------------------------------------------------------------------------------------------
 def _compared(facts: Sequence[_Facts], listing: Listing) -> list[DatasetFinding]:
     placed = [fact for fact in facts if fact.geometry is not None]
-    findings = [*_same_ids(facts), *_duplicates(placed), *_orientations(placed)]
+    findings = [*_same_ids(facts), *_duplicates(placed), *_orientations(placed), *_ignored(facts, listing)]
+    findings += _mixed_colour(placed, listing)
     if not listing.channels:
         findings += _channel_counts(placed)
         if any(name.startswith("image") for fact in placed for name in fact.channels):
@@ -206,6 +219,30 @@ def _compared(facts: Sequence[_Facts], listing: Listing) -> list[DatasetFinding]
     findings += _outliers(placed, "size-outlier")
     findings += _labels(facts, listing.labels)
     return findings
+
+
+def _ignored(facts: Iterable[_Facts], listing: Listing) -> list[DatasetFinding]:
+    """Say how much of the masks nobody decided on."""
+    counts = [(fact.ignored, fact.voxels) for fact in facts if fact.voxels]
+    ignored, voxels = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
+    if not ignored:
+        return []
+    message = f"the masks hold {listing.ignore}, which is ignored, in {100 * ignored / voxels:.2g} % of their voxels"
+    remedy = "Nothing to do: nothing is learned from them or scored on them"
+    return [finding("ignored-voxels", message, remedy)]
+
+
+def _mixed_colour(facts: Sequence[_Facts], listing: Listing) -> list[DatasetFinding]:
+    """Give grey pictures among colour pictures the channels they are read with, and say so."""
+    if listing.channels or not all(fact.geometry is not None for fact in facts):
+        return []
+    grey = [fact for fact in facts if len(fact.channels) == 1]
+    if not grey or colour_channels([fact.case for fact in facts]) != COLOURS:
+        return []
+    for fact in grey:
+        fact.channels = COLOURS
+    message = f"{len(grey)} of {len(facts)} pictures are grey, the others are in colour"
+    return [finding("mixed-colour", message, "Nothing to do: a grey one is read with three equal channels")]
 
 
 def _same_ids(facts: Iterable[_Facts]) -> list[DatasetFinding]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from medseg.case import FILE_SUFFIXES, Case
 from medseg.errors import InputError
-from medseg.labels import LabelSet
+from medseg.labels import MAX_LABEL_ID, LabelSet
 from medseg.rois import RoiRules
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from medseg.datasets.findings import DatasetFinding
 
-Layout = Literal["decathlon", "nnunet", "folders", "table"]
+Layout = Literal["decathlon", "nnunet", "folders", "voc", "table"]
 MAX_JSON_BYTES = 64_000_000
 
 
@@ -43,6 +43,10 @@ class Listing:
         What does not fit together.
     name : str
         The data set's own name, else the folder's.
+    ignore : int or None
+        The value of voxels that nobody decided on.
+    splits : tuple of tuple of str
+        Validation ids per fold, where the layout has a split.
     """
 
     layout: Layout
@@ -53,6 +57,8 @@ class Listing:
     findings: tuple[DatasetFinding, ...] = ()
     name: str = ""
     rules: RoiRules | None = None
+    ignore: int | None = None
+    splits: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         """Where labels are named and nothing is said of structures, a structure is the label of its name."""
@@ -118,7 +124,7 @@ def labels_from_mapping(document: object) -> LabelSet:
     Raises
     ------
     InputError
-        Where an entry is neither, or asks for regions or an ignore label.
+        Where an entry is neither, or asks for regions.
 
     Examples
     --------
@@ -136,6 +142,55 @@ def labels_from_mapping(document: object) -> LabelSet:
     return LabelSet.from_names(names)
 
 
+def split_ignore(document: object, default: int | None = None) -> tuple[object, int | None]:
+    """Part a mapping of labels into the labels and the id of voxels that nobody decided on.
+
+    That id is called ``ignore``, as in nnU-Net's ``dataset.json``; ``ignore: none`` says that there is none.
+
+    Parameters
+    ----------
+    document : object
+        A mapping of ids and names, in either direction; everything else comes back as it is.
+    default : int, optional
+        The id where the mapping does not say.
+
+    Raises
+    ------
+    InputError
+        Where it is no id.
+
+    Examples
+    --------
+    >>> split_ignore({"liver": 1, "ignore": 255}), split_ignore({1: "liver", 255: "ignore"})
+    (({'liver': 1}, 255), ({1: 'liver'}, 255))
+    >>> split_ignore({"liver": 1, "ignore": "none"}, default=255), split_ignore({"liver": 1}, default=255)
+    (({'liver': 1}, None), ({'liver': 1}, 255))
+    """
+    if not isinstance(document, dict):
+        return document, default
+    said = [value for key, value in document.items() if _is_ignore(key)]
+    said += [key for key, value in document.items() if _is_ignore(value)]
+    rest = {key: value for key, value in document.items() if not (_is_ignore(key) or _is_ignore(value))}
+    if not said:
+        return document, default
+    if len(said) > 1:
+        raise InputError(f"{len(said)} ids are to be ignored", expected="one, such as 'ignore: 255'")
+    return rest, _ignored_id(said[0])
+
+
+def _is_ignore(value: object) -> bool:
+    return isinstance(value, str) and value.strip().lower() == "ignore"
+
+
+def _ignored_id(value: object) -> int | None:
+    if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
+        return None
+    number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MAX_LABEL_ID:
+        raise InputError(f"the id to be ignored is {value!r}", expected=f"1 to {MAX_LABEL_ID}, or none")
+    return number
+
+
 def id_and_name(key: str, value: object) -> tuple[int, str]:
     """Return the id and the name of one entry of a mapping of labels, whichever of the two comes first.
 
@@ -148,8 +203,6 @@ def id_and_name(key: str, value: object) -> tuple[int, str]:
         return int(key), value
     if isinstance(value, list):
         raise InputError(f"the label {key!r} is a region of several values", expected="one value a label")
-    if key.lower() == "ignore":
-        raise InputError("the labels hold an ignore label", expected="labels that are all to be learned")
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value, key
     raise InputError(f"the label entry {key!r}: {value!r} is not understood", expected='such as "1": "liver"')

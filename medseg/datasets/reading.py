@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medseg.errors import GeometryError, InputError, MedsegError
-from medseg.io import is_dicom, read_segmentation, read_volume
+from medseg.io import PICTURE_SUFFIXES, describe, is_dicom, read_segmentation, read_volume, suffix_of
+from medseg.io.voxels import COLOURS, as_colours
 from medseg.resample import resample
 from medseg.rois import RoiRules
 from medseg.volume import Segmentation, Volume
@@ -41,6 +43,7 @@ def read_case(
     """Return the image and the mask of a case, on one grid.
 
     A mask whose voxels are the image's but stored along other axes is turned: NIfTI masks of DICOM series often are.
+    A picture drawn on an image that has a size, such as an X-ray, lies on it pixel on pixel.
     RTSTRUCT is drawn on the image's grid, SEG put on it, by the case's rules.
 
     Parameters
@@ -62,7 +65,15 @@ def read_case(
     try:
         image = read_images(case.images, channels=channels)
         rules = rules_of(case.rules, labels)
-        mask = read_segmentation(case.reference, labels=labels, onto=image.geometry, rules=rules, image=case.images[0])
+        mask = read_segmentation(
+            case.reference,
+            labels=labels,
+            onto=image.geometry,
+            rules=rules,
+            image=case.images[0],
+            ignore=case.ignore,
+        )
+        mask = pixel_on_pixel(mask, case.reference, image.geometry)
         if not same_place(mask.geometry, image.geometry):
             raise InputError(
                 f"the mask lies on the grid {mask.geometry}", expected=f"{image.geometry}, as its image", where=case.id
@@ -73,11 +84,13 @@ def read_case(
             error.found, expected=error.expected, where=where, remedy=error.remedy, code=error.code
         ) from error
     turned = resample(mask, onto=mask.geometry.reoriented(image.geometry.axis_codes))
-    return image, Segmentation(turned.array, image.geometry, mask.labels)
+    return image, Segmentation(turned.array, image.geometry, mask.labels, mask.ignore)
 
 
 def read_images(paths: Sequence[Path], *, channels: Sequence[str] = ()) -> Volume:
     """Return the channels in `paths` as one image on the grid of the first; the others are resampled onto it linearly.
+
+    A grey picture has three equal channels where `channels` are red, green and blue.
 
     Raises
     ------
@@ -85,6 +98,8 @@ def read_images(paths: Sequence[Path], *, channels: Sequence[str] = ()) -> Volum
         Where a file cannot be read, or there are not as many channels as names.
     """
     parts = [read_image(path) for path in paths]
+    if len(parts) == 1:
+        parts = [as_colours(parts[0], channels)]
     first = parts[0].geometry
     same = [part if part.geometry.same_grid(first) else resample(part, onto=first, order=1) for part in parts]
     array = same[0].array if len(same) == 1 else np.concatenate([part.array for part in same])
@@ -111,6 +126,38 @@ def read_image(path: Path) -> Volume:
         raise InputError(
             error.found, expected=error.expected, where=error.where, remedy=remedy, code=error.code
         ) from error
+
+
+def colour_channels(cases: Iterable[Case]) -> tuple[str, ...]:
+    """Return red, green and blue where cases are pictures, some in colour and some grey; otherwise nothing.
+
+    Of each picture the header is read. A data set has one set of channels: with one picture in colour, all are.
+    """
+    counts = set()
+    for case in cases:
+        if len(case.images) > 1 or suffix_of(case.images[0]) not in PICTURE_SUFFIXES:
+            return ()
+        counts.add(describe(case.images[0]).volumes)
+    return COLOURS if counts == {1, len(COLOURS)} else ()
+
+
+def pixel_on_pixel(mask: Segmentation, path: Path, grid: Geometry) -> Segmentation:
+    """Return a mask that was read from a picture on the grid it was drawn on, where it has as many rows and columns.
+
+    A picture says nothing of where its pixels lie or how large they are: one drawn on an X-ray lies pixel on pixel.
+    Masks in other formats, and of other sizes, come as they are.
+
+    Parameters
+    ----------
+    mask : Segmentation
+        What was read.
+    path : Path
+        From where.
+    grid : Geometry
+        Of the image, or of the mask to compare with.
+    """
+    is_picture = suffix_of(path) in PICTURE_SUFFIXES and mask.geometry.shape == grid.shape
+    return replace(mask, geometry=grid) if is_picture else mask
 
 
 def same_place(mask: Geometry, image: Geometry) -> bool:

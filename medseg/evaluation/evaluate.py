@@ -15,7 +15,7 @@ from medseg.evaluation.references import References
 from medseg.evaluation.scoring import CaseScore, LabelScore, score_case, score_missing
 from medseg.evaluation.summary import METRICS, mean_rows, summarise
 from medseg.labels import Label, LabelSet, distinct_color
-from medseg.metrics import mean_iou, pixel_accuracy
+from medseg.metrics import frequency_weighted_iou, mean_accuracy, mean_iou, pixel_accuracy
 from medseg.progress import Step, ignore
 
 if TYPE_CHECKING:
@@ -96,7 +96,12 @@ class Evaluation:
 
     def _overall(self) -> dict[str, Any]:
         matrix = self._pooled_matrix()
-        return {"pixel_accuracy": pixel_accuracy(matrix), "miou": mean_iou(matrix)}
+        return {
+            "pixel_accuracy": pixel_accuracy(matrix),
+            "mean_accuracy": mean_accuracy(matrix),
+            "miou": mean_iou(matrix),
+            "frequency_weighted_iou": frequency_weighted_iou(matrix),
+        }
 
     def _pooled_matrix(self) -> NDArray[np.int64]:
         """Return the confusion matrix over all cases; its last column holds voxels without prediction."""

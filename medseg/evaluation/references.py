@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.case import Case
-from medseg.datasets import read_label_file
+from medseg.datasets import pixel_on_pixel, read_ignore, read_label_file, usual_ignore
 from medseg.errors import MedsegError
 from medseg.io import is_dicom, read_geometry, read_segmentation, structure_names
 from medseg.rois import RoiRules
@@ -26,7 +26,9 @@ class References:
     """References with the rules by which their structures are labels.
 
     The rules are those of a case of a data set; else those of a ``labels.yaml`` in the folder of the references or
-    beside it; else a structure is the label of its name. They speak of SEG and RTSTRUCT alone.
+    beside it; else a structure is the label of its name. They speak of SEG and RTSTRUCT alone. Which value of a mask is
+    to be ignored is said by the case or such a file, too; else it is 255 where data sets have it so
+    (`medseg.datasets.usual_ignore`) and no label of the predictions has that id.
 
     Parameters
     ----------
@@ -71,11 +73,14 @@ class References:
         """
         own = RoiRules.from_labels(self._names) if len(self._names) else None
         if is_dicom(prediction) and not is_dicom(reference):
-            true = _read(reference)
-            return _read(prediction, onto=true.geometry, rules=own), true
+            true = _read(reference, ignore=self._ignore_of(case, reference))
+            predicted = _read(prediction, onto=true.geometry, rules=own)
+            return predicted, pixel_on_pixel(true, reference, predicted.geometry)
         grid = self._grid_of(case) if is_dicom(prediction) else None
         predicted = _read(prediction, onto=grid, rules=own)
-        return predicted, self.read(case, reference, onto=predicted)
+        true = self.read(case, reference, onto=predicted)
+        placed = pixel_on_pixel(predicted, prediction, true.geometry)
+        return placed, pixel_on_pixel(true, reference, placed.geometry)
 
     def read(self, case: str, path: Path, *, onto: Segmentation | None = None) -> Segmentation:
         """Return a reference; contours need the mask whose grid they are drawn `onto`, or a case with its image.
@@ -86,7 +91,7 @@ class References:
             Where it cannot be read.
         """
         if not is_dicom(path):
-            return _read(path)
+            return _read(path, ignore=self._ignore_of(case, path))
         rules, image = self._rules_of(case), self._image_of(case)
         try:
             names = structure_names(path) or ()
@@ -97,6 +102,15 @@ class References:
             return read_segmentation(path, onto=grid, rules=rules, image=image)
         except MedsegError as error:
             raise error.at(case) from error
+
+    def _ignore_of(self, case: str, path: Path) -> int | None:
+        """Return the value of undecided voxels: that of the data set; else as said beside the masks, else as usual."""
+        one = None if isinstance(self._given, Path) else self._given.get(case)
+        if isinstance(one, Case):
+            return one.ignore
+        usual = usual_ignore(path)
+        default = None if usual in self._names.ids else usual
+        return read_ignore(path.parent, default=read_ignore(path.parent.parent, default=default))
 
     def _image_of(self, case: str) -> Path | None:
         one = None if isinstance(self._given, Path) else self._given.get(case)
@@ -134,8 +148,10 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _read(path: Path, *, onto: Geometry | None = None, rules: RoiRules | None = None) -> Segmentation:
+def _read(
+    path: Path, *, onto: Geometry | None = None, rules: RoiRules | None = None, ignore: int | None = None
+) -> Segmentation:
     try:
-        return read_segmentation(path, onto=onto, rules=rules)
+        return read_segmentation(path, onto=onto, rules=rules, ignore=ignore)
     except MedsegError as error:
         raise error.at(str(path)) from error

@@ -60,15 +60,15 @@ class CaseScore:
     counts : mapping of (reference id, predicted id) to int
         Voxels by class, 0 for background; ``None`` as predicted id where there is no prediction at all.
     pixel_accuracy, miou : float
-        Over all voxels, and over the classes that occur, background included.
+        Over all voxels, and over the classes that occur, background included; ``None`` where every voxel is ignored.
     foreign : frozenset of int
         Values that were counted as background because they were not among the labels asked for.
     """
 
     labels: Mapping[int, LabelScore]
     counts: Mapping[tuple[int, int | None], int]
-    pixel_accuracy: float
-    miou: float
+    pixel_accuracy: float | None
+    miou: float | None
     foreign: frozenset[int] = field(default_factory=frozenset)
 
 
@@ -82,7 +82,7 @@ def score_case(
     """Score a predicted mask against its reference on the same grid.
 
     A mask stored with its axes in another order or direction is the same grid; its voxels are compared where they lie
-    in the patient.
+    in the patient. Voxels the reference leaves undecided count for nothing: for surfaces both masks are cut out there.
 
     Parameters
     ----------
@@ -110,14 +110,14 @@ def score_case(
     >>> round(score.labels[1].dice, 3), score.pixel_accuracy
     (0.667, 0.75)
     """
-    predicted, true = on_one_grid(prediction, reference).array, reference.array
+    predicted, true = _decided(on_one_grid(prediction, reference).array, reference)
     present = {*values_in(predicted), *values_in(true)} - {0}
     wanted = present if label_ids is None else present & set(label_ids)
     ids = sorted(wanted)
     box = _box_of(predicted, true)
     predicted, true = (_as_classes(array[box], ids) for array in (predicted, true))
     matrix = confusion_matrix(predicted, true, len(ids) + 1)
-    matrix[0, 0] += reference.array.size - true.size
+    matrix[0, 0] += reference.array.size - true.size - _ignored(reference)
     boxes = zip(*(ndimage.find_objects(a, max_label=len(ids)) for a in (predicted, true)), strict=True)
     scores: dict[int, LabelScore] = {}
     for number, (label_id, pair) in enumerate(zip(ids, boxes, strict=True), start=1):
@@ -129,8 +129,8 @@ def score_case(
     return CaseScore(
         scores,
         _counts(matrix, [0, *ids]),
-        pixel_accuracy=pixel_accuracy(matrix) or 0.0,
-        miou=mean_iou(matrix) or 0.0,
+        pixel_accuracy=pixel_accuracy(matrix),
+        miou=mean_iou(matrix),
         foreign=frozenset(present - wanted),
     )
 
@@ -154,10 +154,23 @@ def score_missing(reference: Segmentation, *, label_ids: Collection[int] | None 
         scores[label_id] = LabelScore(
             dice=0.0, iou=0.0, volume_ml=0.0, reference_volume_ml=volume, volume_error_ml=-volume
         )
-    background = reference.array.size - sum(voxels[i] for i in wanted)
+    background = reference.array.size - sum(voxels[i] for i in wanted) - _ignored(reference)
     counts: dict[tuple[int, int | None], int] = {(0, None): background}
     counts.update({(i, None): voxels[i] for i in wanted})
     return CaseScore(scores, counts, pixel_accuracy=0.0, miou=0.0, foreign=frozenset(present - wanted))
+
+
+def _ignored(reference: Segmentation) -> int:
+    """Return the number of voxels nobody decided on."""
+    return 0 if reference.ignore is None else int(np.count_nonzero(reference.array == reference.ignore))
+
+
+def _decided(predicted: NDArray[Any], reference: Segmentation) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return prediction and reference with background wherever the reference is undecided."""
+    if reference.ignore is None:
+        return predicted, reference.array
+    open_zyx = reference.array == reference.ignore
+    return tuple(np.where(open_zyx, array.dtype.type(0), array) for array in (predicted, reference.array))  # type: ignore[return-value]  # two in, two out
 
 
 def on_one_grid(prediction: _Mask, reference: _Mask) -> _Mask:

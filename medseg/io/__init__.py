@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DICOM_SUFFIXES",
+    "PICTURE_SUFFIXES",
     "READABLE_SUFFIXES",
     "WRITABLE_SUFFIXES",
     "Description",
@@ -62,8 +63,8 @@ __all__ = [
 _NIFTI = (".nii", ".nii.gz")
 _ITK = (".nrrd", ".mha", ".mhd")
 _TIFF = (".tif", ".tiff")
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
-READABLE_SUFFIXES = (*_NIFTI, *_ITK, *_TIFF, *_PICTURES)
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+READABLE_SUFFIXES = (*_NIFTI, *_ITK, *_TIFF, *PICTURE_SUFFIXES)
 WRITABLE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".tif", ".tiff", ".png")
 DICOM_SUFFIXES = (".dcm", ".ima", "")
 _REFUSED = {
@@ -185,6 +186,7 @@ def read_segmentation(
     onto: Geometry | None = None,
     rules: RoiRules | None = None,
     image: Path | None = None,
+    ignore: int | None = None,
 ) -> Segmentation:
     """Return the mask in a file.
 
@@ -202,6 +204,8 @@ def read_segmentation(
     image : Path, optional
         The image it was drawn on. A SEG or RTSTRUCT that names this very series is taken to lie where the image does,
         although their frames of reference differ.
+    ignore : int, optional
+        The value of voxels nobody decided on, which is no label; SEG and RTSTRUCT have none such.
 
     Returns
     -------
@@ -225,8 +229,8 @@ def read_segmentation(
             raise InputError(f"the mask has {stored.array.shape[0]} channels", expected="1")
         ids = mask_values(stored.array[0])
         if labels is None:
-            labels = LabelSet.from_names({value: f"label_{value}" for value in values_in(ids)})
-        return Segmentation(ids, stored.geometry, labels)
+            labels = LabelSet.from_names({value: f"label_{value}" for value in values_in(ids) if value != ignore})
+        return Segmentation(ids, stored.geometry, labels, ignore)
     except InputError as error:
         raise error.at(str(path)) from error
 
@@ -330,7 +334,7 @@ def _read_reference(
 
 
 def _read_mask(path: Path) -> Volume:
-    if suffix_of(path) in _PICTURES:
+    if suffix_of(path) in PICTURE_SUFFIXES:
         from medseg.io import images
 
         return images.read_mask(path)

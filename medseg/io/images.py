@@ -14,9 +14,10 @@ from PIL import Image
 
 from medseg.errors import InputError, OutputError
 from medseg.geometry import Geometry
+from medseg.io.atomic import atomic_path
 from medseg.io.description import Description
 from medseg.io.verify import CORNER_TOLERANCE_MM, corner_distance_mm
-from medseg.io.voxels import channel_names
+from medseg.io.voxels import COLOURS, channel_names
 from medseg.volume import Volume
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FORMATS = ("PNG", "JPEG", "BMP")
-_COLOURS = ("red", "green", "blue")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 _GREY_TYPES = {"1": "uint8", "L": "uint8", "LA": "uint8", "La": "uint8", "I": "int32", "F": "float32"}
 _OPAQUE = 255
 _PNG_DEPTH, _PNG_COLOUR = 24, 25  # bytes of the IHDR chunk, which comes first (PNG specification, 11.2.2)
@@ -105,6 +106,43 @@ def read_mask(path: Path) -> Volume:
     return _as_volume(array[:1], None, path)
 
 
+def colour_table(path: Path) -> tuple[tuple[int, int, int], ...] | None:
+    """Return the colours of a picture whose pixels are indices into a palette; ``None`` for every other file.
+
+    A palette in which each index is the grey of its own number is no palette of classes: ``None`` for it, too.
+
+    Raises
+    ------
+    InputError
+        Where the file is no such picture.
+    """
+    if path.suffix.lower() not in _SUFFIXES:
+        return None
+    with _opened(path) as image:
+        table = image.getpalette("RGB") if image.mode == "P" else None
+    if table is None:
+        return None
+    colours = tuple((r, g, b) for r, g, b in np.reshape(table, (-1, 3)).tolist())
+    return None if all(colour == (n, n, n) for n, colour in enumerate(colours)) else colours
+
+
+def write_indexed(ids_yx: NDArray[np.uint8], colours: Sequence[tuple[int, int, int]], path: Path) -> None:
+    """Write a mask as an indexed PNG: pixels are label ids, and the palette says how they look.
+
+    Parameters
+    ----------
+    ids_yx : (Y, X) uint8
+        Label ids.
+    colours : sequence of (int, int, int)
+        One a possible id, 256 in all.
+    path : Path
+        The file; it appears as a whole or not at all.
+    """
+    with atomic_path(path, suffix=".png") as temporary, Image.fromarray(np.ascontiguousarray(ids_yx)) as image:
+        image.putpalette(np.asarray(colours, dtype=np.uint8).tobytes())
+        image.save(temporary, format="PNG", bits=8)
+
+
 def write(array_czyx: NDArray[Any], geometry: Geometry, path: Path) -> None:
     """Write one slice as PNG: 8 or 16 bit grey, or 8 bit colour for three channels.
 
@@ -166,7 +204,7 @@ def _pixels(image: Image.Image) -> NDArray[Any]:
 
 
 def _as_volume(array_cyx: NDArray[Any], volume: int | None, path: Path) -> Volume:
-    names = _COLOURS if len(array_cyx) == len(_COLOURS) else channel_names(len(array_cyx))
+    names = COLOURS if len(array_cyx) == len(COLOURS) else channel_names(len(array_cyx))
     if volume is not None:
         if not 0 <= volume < len(array_cyx):
             raise InputError(f"there is no volume {volume}", expected=f"0 to {len(array_cyx) - 1}", where=str(path))

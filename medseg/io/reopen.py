@@ -5,7 +5,7 @@ format     written by                              opened by
 =========  ======================================  =================================================================
 NIfTI      nibabel's header, our own voxels        SimpleITK; grids it refuses (sheared ones) by the bytes of the
                                                    header, as the standard lays them out
-PNG        Pillow                                  SimpleITK
+PNG        Pillow                                  SimpleITK; where pixels are indices, the bytes of the chunks
 DICOM SEG  highdicom                               pydicom alone, frame by frame
 RTSTRUCT   pydicom, outlines by scikit-image       pydicom, contours filled by their winding number
 =========  ======================================  =================================================================
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 _TYPES = {2: "u1", 512: "u2"}  # NIfTI's codes of the types that masks are written in
+_PNG_MARK = b"\x89PNG\r\n\x1a\n"
 _NIFTI1 = ("<i", 348)
 _TIE = 1e-6  # voxels
 
@@ -72,6 +74,34 @@ def reopen_picture(path: Path) -> tuple[int, int]:
     except RuntimeError as error:
         raise InputError("the file cannot be read back", where=path.name) from error
     return int(width), int(height)
+
+
+def reopen_indexed(path: Path) -> tuple[NDArray[np.uint8], tuple[tuple[int, int, int], ...]]:
+    """Return the indices (Y, X) and the palette of an indexed PNG of 8 bits, by the layout of the file.
+
+    Chunks, filters and palette are those of the PNG specification, sections 5, 9 and 11; rows with another filter than
+    none are refused, as our writer makes none.
+
+    Raises
+    ------
+    InputError
+        Where it cannot be read, or is no such file.
+    """
+    content, at = path.read_bytes(), len(_PNG_MARK)
+    chunks: dict[bytes, bytes] = {}
+    try:
+        while at < len(content):
+            length, kind = struct.unpack_from(">I4s", content, at)
+            chunks[kind] = chunks.get(kind, b"") + content[at + 8 : at + 8 + length]
+            at += length + 12  # with length, kind and checksum
+        width, height, *form = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+        rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, width + 1)
+        table = np.frombuffer(chunks[b"PLTE"], np.uint8).reshape(-1, 3).tolist()
+    except (struct.error, KeyError, ValueError, zlib.error) as error:
+        raise InputError("the file cannot be read back", where=path.name) from error
+    if not content.startswith(_PNG_MARK) or form != [8, 3, 0, 0, 0] or rows[:, 0].any():
+        raise InputError("the file is no indexed PNG of 8 bits", where=path.name)
+    return rows[:, 1:], tuple((r, g, b) for r, g, b in table)
 
 
 def reopen_seg(path: Path, like: Planes, numbers: Mapping[str, int]) -> Planes:

@@ -23,7 +23,7 @@ from medseg.errors import GeometryError, InputError, OutputError
 from medseg.io.description import Description
 from medseg.io.images import picture_grid
 from medseg.io.verify import CORNER_TOLERANCE_MM, corner_distance_mm
-from medseg.io.voxels import channel_names, plain_type
+from medseg.io.voxels import COLOURS, channel_names, plain_type
 from medseg.volume import Volume
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def check_length(path: Path) -> None:
 
 
 def read(path: Path, *, volume: int | None = None) -> Volume:
-    """Return the stack; samples and channels become channels.
+    """Return the stack; samples and channels become channels, of a colour picture red, green and blue.
 
     Raises
     ------
@@ -82,13 +82,15 @@ def read(path: Path, *, volume: int | None = None) -> Volume:
     with _opened(path) as file:
         series = _series(file, path)
         array = _pixels(series, path)
+        is_colour = file.pages.first.photometric == tifffile.PHOTOMETRIC.RGB and len(array) == len(COLOURS)
+        names = COLOURS if is_colour else channel_names(len(array))
         geometry = _grid(file, array.shape[1:])
     if volume is not None:
         if not 0 <= volume < len(array):
             raise InputError(f"there is no volume {volume}", expected=f"0 to {len(array) - 1}", where=str(path))
-        array = array[volume : volume + 1]
+        array, names = array[volume : volume + 1], names[volume : volume + 1]
     try:
-        return Volume(plain_type(array), geometry, channel_names(len(array)))
+        return Volume(plain_type(array), geometry, names)
     except InputError as error:
         raise error.at(str(path)) from error
 

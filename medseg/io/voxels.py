@@ -8,12 +8,17 @@ import numpy as np
 
 from medseg.errors import InputError, OutputError
 from medseg.labels import MAX_LABEL_ID
+from medseg.volume import Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 PLAIN_TYPES = ("uint8", "int8", "uint16", "int16", "int32", "float32")
 """The voxel types that every reader gives and every writer takes."""
+COLOURS = ("red", "green", "blue")
+"""The channels of a colour picture."""
 
 _INTEGER_TYPES = tuple(np.dtype(name) for name in ("uint8", "int16", "uint16", "int32"))
 
@@ -102,6 +107,42 @@ def mask_values(array_zyx: NDArray[Any]) -> NDArray[Any]:
 def channel_names(count: int) -> tuple[str, ...]:
     """Return names for channels nobody named: ``image``, or ``image_0``, ``image_1`` and so on."""
     return ("image",) if count == 1 else tuple(f"image_{i}" for i in range(count))
+
+
+def as_colours(volume: Volume, names: Sequence[str]) -> Volume:
+    """Return a picture with the channels a data set or model has, where that takes no guess; else as it is.
+
+    A grey picture is a colour picture of three equal channels, and a colour picture of three equal channels is a grey
+    one. Only channels called red, green and blue (or r, g, b) are colours: three other channels are never one.
+
+    Parameters
+    ----------
+    volume : Volume
+        What was read.
+    names : sequence of str
+        The channels there should be; none where nobody says.
+
+    Examples
+    --------
+    >>> from medseg.geometry import Geometry
+    >>> grey = Volume(np.full((1, 1, 1, 2), 7, np.uint8), Geometry((1, 1, 2), np.eye(4)))
+    >>> colour = as_colours(grey, ["red", "green", "blue"])
+    >>> colour.array.ravel().tolist(), as_colours(colour, ["EM"]).array.ravel().tolist()
+    ([7, 7, 7, 7, 7, 7], [7, 7])
+    >>> as_colours(grey, ["T1", "T2", "FLAIR"]) is grey
+    True
+    """
+    count, array = len(volume.channels), volume.array
+    if count == 1 and _are_colours(names):
+        return Volume(np.repeat(array, len(COLOURS), axis=0), volume.geometry, COLOURS)
+    is_grey = len(names) == 1 and _are_colours(volume.channels) and bool((array == array[:1]).all())
+    return Volume(array[:1].copy(), volume.geometry, channel_names(1)) if is_grey else volume
+
+
+def _are_colours(names: Sequence[str]) -> bool:
+    return tuple(name.strip().lower()[:1] for name in names) == ("r", "g", "b") and all(
+        name.strip().lower() in {*COLOURS, "r", "g", "b"} for name in names
+    )
 
 
 def _whole_type(array: NDArray[Any], slope: int, intercept: int) -> np.dtype[Any] | None:

@@ -1,7 +1,8 @@
 """Overlap of masks, voxel by voxel: Dice, IoU, pixel accuracy, volumes.
 
-Sources: Dice (Ecology 26, 1945), Jaccard (New Phytologist 11, 1912); pixel accuracy and mean IoU as in Long, Shelhamer
-and Darrell (CVPR 2015), over every class that occurs, background included.
+Sources: Dice (Ecology 26, 1945), Jaccard (New Phytologist 11, 1912); pixel accuracy, mean accuracy, mean IoU and
+frequency weighted IoU as in Long, Shelhamer and Darrell (CVPR 2015), section 5, over every class that occurs,
+background included.
 """
 
 from __future__ import annotations
@@ -175,6 +176,47 @@ def pixel_accuracy(matrix: NDArray[np.int64]) -> float | None:
     """
     total = int(matrix.sum())
     return int(np.trace(matrix)) / total if total else None
+
+
+def mean_accuracy(matrix: NDArray[np.int64]) -> float | None:
+    """Return the mean, over the classes that occur in the reference, of the share of their voxels that was found.
+
+    Source: Long, Shelhamer and Darrell (CVPR 2015), section 5, "mean accuracy".
+
+    Parameters
+    ----------
+    matrix : (K, K) or (K, K + 1) int64
+        As for `pixel_accuracy`.
+
+    Examples
+    --------
+    >>> mean_accuracy(np.array([[6, 2], [0, 2]]))
+    0.875
+    """
+    there = matrix.sum(axis=1)
+    occurs = there > 0
+    return float(np.mean(np.diagonal(matrix)[occurs] / there[occurs])) if occurs.any() else None
+
+
+def frequency_weighted_iou(matrix: NDArray[np.int64]) -> float | None:
+    """Return the IoU of the classes, weighted by how many voxels of the reference they have.
+
+    Source: Long, Shelhamer and Darrell (CVPR 2015), section 5, "frequency weighted IU".
+
+    Parameters
+    ----------
+    matrix : (K, K) or (K, K + 1) int64
+        As for `pixel_accuracy`.
+
+    Examples
+    --------
+    >>> frequency_weighted_iou(np.array([[6, 2], [0, 2]]))
+    0.7
+    """
+    hits, there = np.diagonal(matrix), matrix.sum(axis=1)
+    occurs = there > 0
+    unions = there + matrix.sum(axis=0)[: len(hits)] - hits
+    return float((there[occurs] * hits[occurs] / unions[occurs]).sum() / there.sum()) if occurs.any() else None
 
 
 def mean_iou(matrix: NDArray[np.int64]) -> float | None:

@@ -36,3 +36,4 @@ class Fingerprint(Part):
     cases: tuple[CaseFingerprint, ...] = Field(min_length=1)
     channels: tuple[ChannelFingerprint, ...] = Field(min_length=1)
     labels: Labels
+    ignore_label: int | None = None

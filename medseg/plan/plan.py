@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
+from medseg.labels import MAX_LABEL_ID
 from medseg.plan.instances import InstancePlan
 from medseg.plan.loss import class_weights
 from medseg.plan.monai_networks import SwinUNETRSpec
@@ -76,6 +77,8 @@ class Plan(Part):
     network: NetworkSpec
     train: TrainPlan
     infer: InferPlan = Field(default_factory=InferPlan)
+    ignore_label: Annotated[int, Field(ge=1, le=MAX_LABEL_ID)] | None = None
+    """The id of reference voxels nobody decided on: nothing is learned from them, nothing is scored on them."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -102,6 +105,12 @@ class Plan(Part):
         unknown = sorted(set(self.infer.largest_component) - set(self.labels.ids))
         if unknown:
             raise ValueError(f"largest_component names label {unknown[0]}, which is not in the label set")
+        return self
+
+    @model_validator(mode="after")
+    def _ignores_no_label(self) -> Self:
+        if self.ignore_label in self.labels.ids:
+            raise ValueError(f"ignore_label is {self.ignore_label}, which is a label")
         return self
 
     @model_validator(mode="after")

@@ -69,7 +69,7 @@ def recipe_folder() -> Path:
 
 
 def read_recipe(name_or_path: str) -> Recipe:
-    """Return a recipe by name (``unet3d``) or path.
+    """Return a recipe by name (``unet3d``; one of ``configs/more`` also as ``more/nuclei``) or path.
 
     Raises
     ------
@@ -78,9 +78,11 @@ def read_recipe(name_or_path: str) -> Recipe:
     """
     path = Path(name_or_path)
     if path.suffix not in {".yaml", ".yml"}:
-        path = recipe_folder() / f"{name_or_path}.yaml"
+        own, more = (recipe_folder() / part / f"{name_or_path}.yaml" for part in ("", "more"))
+        path = own if own.is_file() else more
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in recipe_folder().glob("*.yaml")))
+        folders = (recipe_folder(), recipe_folder() / "more")
+        known = ", ".join(p.stem for folder in folders for p in sorted(folder.glob("*.yaml")))
         raise PlanError(f"there is no recipe {name_or_path!r}", expected=f"a path to a YAML file, or one of {known}")
     return Recipe.read(path)
 

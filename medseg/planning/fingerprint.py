@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medseg.datasets import combined_sha256, content_sha256, for_each, read_case, with_labels
+from medseg.datasets import colour_channels, combined_sha256, content_sha256, for_each, read_case, with_labels
 from medseg.errors import InputError
 from medseg.plan import CaseFingerprint, ChannelFingerprint, Fingerprint
 from medseg.progress import ignore
@@ -56,8 +56,9 @@ def fingerprint(dataset: Dataset, *, cases: Sequence[Case] | None = None, progre
         Where a case cannot be read, cases have different channels, or there is no foreground at all.
     """
     dataset = with_labels(dataset, progress=progress)
+    channels = dataset.channels or colour_channels(dataset.cases)
     measured = for_each(
-        lambda case: _measure(case, dataset.labels, dataset.channels),
+        lambda case: _measure(case, dataset.labels, channels),
         dataset.cases if cases is None else cases,
         stage="fingerprint",
         progress=progress,
@@ -70,6 +71,7 @@ def fingerprint(dataset: Dataset, *, cases: Sequence[Case] | None = None, progre
         cases=tuple(m.case for m in measured),
         channels=_channels(measured),
         labels=dataset.labels,
+        ignore_label=dataset.ignore,
     )
 
 
@@ -82,7 +84,7 @@ def _measure(case: Case, labels: LabelSet, channels: tuple[str, ...]) -> _Measur
 
 def _samples(case_id: str, image: Volume, mask: Segmentation) -> NDArray[np.float32]:
     """Return intensities (C, n) of up to `SAMPLES` foreground voxels."""
-    foreground = np.flatnonzero(mask.array)
+    foreground = np.flatnonzero(mask.array if mask.ignore is None else mask.array * (mask.array != mask.ignore))
     if foreground.size > SAMPLES:
         seed = int.from_bytes(hashlib.sha256(case_id.encode()).digest()[:8])
         foreground = foreground[np.random.default_rng(seed).integers(foreground.size, size=SAMPLES)]

@@ -61,6 +61,7 @@ def resolve(recipe: Recipe, fingerprint: Fingerprint, *, resources: Resources) -
         network=sizes.network,
         train=_train(recipe, sizes, resources.device, axis=axis, augment=AugmentPlan(mirror_axes=mirror)),
         infer=_infer(recipe, fingerprint, mirror),
+        ignore_label=fingerprint.ignore_label,
     )
 
 

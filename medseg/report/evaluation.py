@@ -53,6 +53,8 @@ def evaluation_report(document: Mapping[str, Any], pictures: Mapping[str, bytes]
         ("cases", len(cases)),
         ("mean Dice", number(mean_dice)),
         ("mean IoU, pooled", number(overall.get("miou"))),
+        ("mean accuracy, pooled", number(overall.get("mean_accuracy"))),
+        ("frequency weighted IoU, pooled", number(overall.get("frequency_weighted_iou"))),
         ("pixel accuracy", number(overall.get("pixel_accuracy"), 4)),
     ]
     body: list[object] = [tiles(facts), *_warnings(document), *instance_section(document.get("instances"))]

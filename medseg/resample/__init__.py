@@ -89,7 +89,7 @@ def resample(
         raise GeometryError("a mask was given a fill value", expected="none: outside its grid a mask is background")
     strides = lattice.whole_steps()
     array = interpolated_labels(x.array, lattice) if strides is None else copied(x.array, strides, fill=0)
-    return Segmentation(array, onto, x.labels)
+    return Segmentation(array, onto, x.labels, x.ignore)
 
 
 def _image_on(lattice: Lattice, array_czyx: NDArray[Any], *, order: Order, fill: float | None) -> NDArray[Any]:

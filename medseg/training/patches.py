@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from medseg.errors import PlanError
+from medseg.training.store import IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,7 +30,7 @@ class PatchSampler:
     as the other, and one of its voxels is put into the patch's middle, as far as the image's edge allows.
 
     Images smaller than a patch stand in its middle, surrounded by 0 (a typical value, after normalisation) and
-    background.
+    background; where the data set has voxels to be ignored, by such.
 
     Parameters
     ----------
@@ -60,7 +61,9 @@ class PatchSampler:
         if not self._cases:
             raise PlanError("there is no case to draw patches from")
         self._channels = len(self._cases[0].image_czyx)
-        self._label_type = np.uint8 if self._cases[0].label_zyx.dtype == np.uint8 else np.int32
+        stored = self._cases[0].label_zyx.dtype
+        self._label_type = stored if stored in (np.uint8, np.int16) else np.dtype(np.int32)
+        self._outside = IGNORED if stored == np.int16 else 0
         if len(self._extract) != 3 or any(e < p for e, p in zip(self._extract, self._patch, strict=True)):
             raise PlanError(f"patches of {self._patch} do not fit into cuts of {self._extract}")
 
@@ -70,11 +73,12 @@ class PatchSampler:
         Returns
         -------
         tuple of Tensor
-            Images, float32 (N, C, *extract_size), and classes, uint8 or int32 (N, *extract_size).
+            Images, float32 (N, C, *extract_size), and classes, uint8, int32, or int16 where voxels may be ignored
+            (-1), (N, *extract_size).
         """
         foreground = self._foreground_count(n)
         images = np.zeros((n, self._channels, *self._extract), dtype=np.float32)
-        labels = np.zeros((n, *self._extract), dtype=self._label_type)
+        labels = np.full((n, *self._extract), self._outside, dtype=self._label_type)
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
             self._fill(image, label, on_foreground=i >= n - foreground)
         return torch.from_numpy(images), torch.from_numpy(labels)
@@ -118,7 +122,7 @@ class PatchSampler:
         return max(1, round(n * self._fraction))
 
     def _fill(self, image_czyx: NDArray[Any], label_zyx: NDArray[Any], *, on_foreground: bool) -> None:
-        """Write the next patch into arrays of zeros."""
+        """Write the next patch into arrays that hold what is outside of images."""
         if not self._order:
             self._order = self._rng.permutation(len(self._cases)).tolist()
         case = self._cases[self._order.pop()]

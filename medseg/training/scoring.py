@@ -25,6 +25,8 @@ FEWEST, MOST = 4, 64
 class PatchScore:
     """Dice of each label over validation patches, pooled before dividing (nnU-Net's "pseudo Dice").
 
+    Ignored voxels do not count.
+
     Parameters
     ----------
     sampler : Sampler
@@ -52,7 +54,8 @@ class PatchScore:
             image, label = self._next()
             with engine.autocast():
                 logits = network(engine.to_device(image))
-            predicted = logits.argmax(1).cpu()
+            decided = label >= 0  # what is ignored is -1
+            predicted, label = logits.argmax(1).cpu()[decided], label[decided]
             hit = predicted[predicted == label]
             seen = (hit, predicted, label)
             counts += torch.stack([torch.bincount(v.flatten(), minlength=names + 1)[: names + 1] for v in seen])

@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from medseg.progress import Progress
 
 SCHEMA = 1
+IGNORED = -1  # the class of voxels nobody decided on, in every label array and tensor of training
 SAMPLES = 2000  # foreground voxels remembered for each class of a case
 IMAGE, LABEL, FOREGROUND, ENTRY = "image.npy", "label.npy", "foreground.npy", "entry.json"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -67,7 +68,10 @@ class PreparedCase:
 
     @property
     def label_zyx(self) -> NDArray[Any]:
-        """The class of every voxel, memory-mapped: 0 for background, 1 and up for the labels by rising id."""
+        """The class of every voxel, memory-mapped: 0 for background, 1 and up for the labels by rising id.
+
+        Where the plan has an id to be ignored the type is int16, and voxels of that id are -1.
+        """
         return _mapped(self.folder / LABEL)
 
     @property
@@ -153,9 +157,10 @@ def _prepared(case: Case, plan: Plan, folder: Path) -> PreparedCase:
 def _make(case: Case, plan: Plan, place: Path, key: str) -> None:
     """Write a case's arrays and, last, what they are."""
     try:
-        image, mask = read_case(case, labels=plan.labels, channels=plan.channels)
+        decided = replace(case, ignore=plan.ignore_label)
+        image, mask = read_case(decided, labels=plan.labels, channels=plan.channels)
         image_czyx = prepare(image, plan).array
-        label_zyx = _classes(prepare_mask(mask, plan).array, plan.labels.ids)
+        label_zyx = _classes(prepare_mask(mask, plan).array, plan.labels.ids, ignore=plan.ignore_label)
     except MedsegError as error:
         raise error.at(case.id) from error
     table, spans = _foreground(label_zyx, seed=int(key[:16], 16))
@@ -193,21 +198,24 @@ def _key(case: Case, plan: Plan) -> str:
         "slice_axis": plan.slice_axis,
         "channels": plan.channels,
         "labels": plan.labels.ids,
+        "ignore": plan.ignore_label,
     }
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def _classes(ids_zyx: NDArray[Any], ids: Sequence[int]) -> NDArray[Any]:
-    """Return classes 0, 1, 2 ... for the label ids 0, `ids` rising."""
-    kind = np.uint8 if len(ids) < 256 else np.uint16
-    table = np.zeros(max(ids, default=0) + 1, dtype=kind)
+def _classes(ids_zyx: NDArray[Any], ids: Sequence[int], *, ignore: int | None) -> NDArray[Any]:
+    """Return classes 0, 1, 2 ... for the label ids 0, `ids` rising, and `IGNORED` for the id to be ignored."""
+    kind: type[np.integer[Any]] = np.uint8 if len(ids) < 256 else np.uint16
+    table = np.zeros(max((*ids, ignore or 0)) + 1, dtype=kind if ignore is None else np.int16)
     table[list(ids)] = np.arange(1, len(ids) + 1)
+    if ignore is not None:
+        table[ignore] = IGNORED
     return np.ascontiguousarray(table[ids_zyx])
 
 
 def _foreground(label_zyx: NDArray[Any], *, seed: int) -> tuple[NDArray[np.int32], dict[int, tuple[int, int]]]:
     """Return indices (n, 3) of foreground voxels, class after class, and the rows each class has."""
-    flat = np.flatnonzero(label_zyx)
+    flat = np.flatnonzero(label_zyx > 0)
     values = label_zyx.ravel()[flat]
     generator = np.random.default_rng(seed)
     rows: list[NDArray[np.int64]] = []

@@ -3,7 +3,7 @@
 Image and label are rotated, scaled and bent in one interpolation each, from a patch large enough that no corner has to
 be made up where the image goes on. Intensities are then varied by MONAI's transforms, in nnU-Net's order (Isensee 2021,
 supplement, section 2). Values between augmentation and network are normalised: 0 is a typical value and fills what lies
-outside the image.
+outside the image. The label there is background, or, where the plan has an id to be ignored, -1: nobody looked there.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class Augmentation:
         if self.slice_axis is not None:
             rotation = (rotation[self.slice_axis],)
         self.spatial = _Spatial(augment, rotation)
+        self.outside = 0 if plan.ignore_label is None else -1
         self.intensity = _intensity(augment, dimensions=len(self.patch))
         inner = self.spatial.reach(self.patch)
         self.extract_size = _with_slice(inner, self.slice_axis)
@@ -102,7 +103,8 @@ class Augmentation:
             image, label = image.squeeze(1 + self.slice_axis), label.squeeze(1 + self.slice_axis)
         self.spatial.set_random_state(seed)
         self.intensity.set_random_state(seed)
-        image, label = self.spatial(image, label, self.patch)
+        image, label = self.spatial(image, label - self.outside, self.patch)
+        label = label + self.outside
         flips = [1 + axis for axis in self.mirrors if self.spatial.R.random() < 0.5]  # noqa: PLR2004 - a fair coin
         image = _plain(self.intensity(image))
         return image.flip(flips).contiguous(), label.flip(flips)[0].contiguous()

@@ -76,7 +76,12 @@ class EvaluateReport:
     def remarks(self) -> list[str]:
         """Return what the table does not say."""
         overall = self.document["summary"]["overall"]
-        lines = [f"Pixel accuracy {overall['pixel_accuracy']:.4f}, mIoU {overall['miou']:.4f} over all voxels."]
+        known = overall["pixel_accuracy"] is not None
+        lines = (
+            [f"Pixel accuracy {overall['pixel_accuracy']:.4f}, mIoU {overall['miou']:.4f} over all voxels."]
+            if known
+            else ["No voxel was decided on, so none is scored."]
+        )
         lines += self.document.get("notes", [])
         if self.document["missing"]:
             lines.append(f"No prediction for {', '.join(self.document['missing'])}: counted as zero.")

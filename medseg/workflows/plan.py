@@ -66,6 +66,7 @@ class PlanProposal:
         return [
             ("data", f"{self.dataset.name}, {len(self.dataset.cases)} cases, channels {', '.join(plan.channels)}"),
             ("labels", ", ".join(plan.labels.names)),
+            *((("ignored", f"voxels of the id {plan.ignore_label}"),) if plan.ignore_label is not None else ()),
             *(("left out", sentence) for sentence in self.left_out),
             ("folds", _folds_in_words(plan, self.dataset)),
             ("working grid", f"{_mm(plan.preprocess.spacing_mm)} mm, {plan.preprocess.orientation}"),
@@ -132,8 +133,19 @@ def make_plan(path: Path, request: PlanRequest, *, progress: Progress = ignore) 
             expected=f"those of the data set: {', '.join(dataset.labels.names)}",
             where=request.recipe,
         )
+    if plan.ignore_label != dataset.ignore:
+        raise PlanError(
+            f"the plan ignores {_id_or_none(plan.ignore_label)}",
+            expected=f"{_id_or_none(dataset.ignore)}, as the data set does",
+            where=request.recipe,
+            remedy="Say 'ignore' in the data set's labels.yaml as the plan does, or change ignore_label in the plan",
+        )
     gone = left_out(dataset, progress=progress)
     return PlanProposal(dataset, measured, plan, estimate(plan, measured, resources=resources), gone)
+
+
+def _id_or_none(ignore: int | None) -> str:
+    return "no id" if ignore is None else f"the id {ignore}"
 
 
 def _with_folds(plan: Plan, dataset: Dataset) -> Plan:

@@ -104,7 +104,7 @@ def train(dataset: Path, run: Path, request: TrainRequest, *, progress: Progress
     training_precision(request.precision, hardware.resolve_device(request.plan.device))  # refuses what cannot be had
     folds = _folds_asked(request)
     data, plan, content = _planned(dataset, folder, request, progress)
-    folds = folds or tuple(range(plan.train.folds))
+    folds = folds or tuple(range(len(data.splits) or plan.train.folds))
     for fold in folds:
         data.split(fold, n_folds=plan.train.folds)  # refuses a fold that does not exist
     if request.rank == 0:  # only now that the run can start is anything of an earlier one touched

@@ -148,9 +148,36 @@ def test_a_single_file_is_named_by_its_name(folder: Path, scan: Callable[..., Vo
 def test_a_colour_picture_is_refused_when_read_for_one_channel(folder: Path) -> None:
     from PIL import Image
 
-    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(folder / "rgb.png")
+    Image.fromarray(np.full((20, 20, 3), (10, 20, 30), np.uint8)).save(folder / "rgb.png")
     with pytest.raises(InputError, match="has 3 channels; expected 1"):
         jobs_in(folder)["rgb"].read(ONE)
+
+
+def test_grey_and_colour_pictures_come_with_the_channels_of_the_model(folder: Path) -> None:
+    from PIL import Image
+
+    grey = np.arange(400, dtype=np.uint8).reshape(20, 20)
+    Image.fromarray(grey).save(folder / "grey.png")
+    Image.fromarray(np.repeat(grey[..., None], 3, axis=-1)).save(folder / "equal.png")
+    colours = Target(("red", "green", "blue"), ())
+    for name in ("grey", "equal"):
+        volume = jobs_in(folder)[name].read(colours).volume
+        assert volume.channels == colours.channels
+        np.testing.assert_array_equal(volume.array[:, 0], np.stack([grey] * 3))
+        np.testing.assert_array_equal(jobs_in(folder)[name].read(ONE).volume.array, grey[None, None])
+    with pytest.raises(InputError, match="has 1 channels; expected 3"):
+        jobs_in(folder)["grey"].read(Target(("T1", "T2", "FLAIR"), ()))
+
+
+def test_numbered_colour_pictures_are_cases_and_no_channels(folder: Path) -> None:
+    from PIL import Image
+
+    for n in range(3):
+        Image.fromarray(np.full((20, 20, 3), (n, 20, 30), np.uint8)).save(folder / f"frame_{n:04d}.png")
+    jobs = jobs_in(folder, target=Target(("red", "green", "blue"), ()))
+    assert {name: job.inputs for name, job in jobs.items()} == {
+        name: (f"frame_{n:04d}.png",) for n, name in enumerate(("frame", "frame_0001", "frame_0002"))
+    }
 
 
 def test_the_hash_of_a_job_follows_content_not_names(folder: Path, scan: Callable[..., Volume]) -> None:

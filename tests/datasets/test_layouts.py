@@ -142,7 +142,7 @@ def test_paths_that_leave_the_data_set_are_refused(writer: Writer, path: object)
 
 
 @pytest.mark.parametrize(
-    "labels", [{"whole": [1, 2]}, {"background": 0, "ignore": 3}, {"1": 2.5}, [], None, {"a": 1, "b": 1}, {"a": True}]
+    "labels", [{"whole": [1, 2]}, {"a": 1, "ignore": 0}, {"1": 2.5}, [], None, {"a": 1, "b": 1}, {"a": True}]
 )
 def test_labels_that_cannot_be_learned_are_refused_in_words(writer: Writer, labels: object) -> None:
     writer.decathlon(labels=labels)

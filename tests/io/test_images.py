@@ -14,7 +14,8 @@ from PIL import Image
 
 from medseg import io
 from medseg.errors import InputError, OutputError
-from medseg.io.images import picture_grid
+from medseg.io.images import colour_table, picture_grid, write_indexed
+from medseg.io.reopen import reopen_indexed
 from medseg.io.verify import same_bits
 from medseg.volume import Volume
 
@@ -274,3 +275,41 @@ def test_tifffiles_log_is_left_as_it_was(is_disabled: bool, tmp_path: Path, monk
     with pytest.raises(InputError):
         io.read_volume(tmp_path / "b.tif")
     assert logging.getLogger("tifffile").disabled is is_disabled
+
+
+# -- palettes ------------------------------------------------------------------------------------------------------
+
+
+def test_indices_and_palette_come_back_by_the_bytes_of_the_file(tmp_path: Path) -> None:
+    ids = np.random.default_rng(0).integers(0, 256, (37, 23), dtype=np.uint8)
+    colours = tuple((i, 255 - i, i // 2) for i in range(256))
+    write_indexed(ids, colours, tmp_path / "m.png")
+    back, table = reopen_indexed(tmp_path / "m.png")
+    assert np.array_equal(back, ids)
+    assert table == colours == colour_table(tmp_path / "m.png")
+    assert np.array_equal(io.read_segmentation(tmp_path / "m.png").array[0], ids)
+    few = np.zeros((2, 3), np.uint8)  # few colours tempt a writer to fewer bits a pixel
+    write_indexed(few, colours, tmp_path / "few.png")
+    assert np.array_equal(reopen_indexed(tmp_path / "few.png")[0], few)
+
+
+def test_what_is_no_indexed_png_is_not_read_back(tmp_path: Path) -> None:
+    write_indexed(GREY, [(i, 0, 0) for i in range(256)], tmp_path / "m.png")
+    whole = (tmp_path / "m.png").read_bytes()
+    Image.fromarray(GREY).save(tmp_path / "grey.png")
+    (tmp_path / "cut.png").write_bytes(whole[:-30])
+    (tmp_path / "mark.png").write_bytes(b"\x00" + whole[1:])
+    (tmp_path / "empty.png").write_bytes(b"")
+    for name in ("grey", "cut", "mark", "empty"):
+        with pytest.raises(InputError):
+            reopen_indexed(tmp_path / f"{name}.png")
+
+
+def test_greys_and_other_files_have_no_colour_table(tmp_path: Path) -> None:
+    Image.fromarray(GREY).save(tmp_path / "grey.png")
+    Image.fromarray(GREY).convert("P").save(tmp_path / "greys.png")
+    tifffile.imwrite(tmp_path / "a.tif", GREY)
+    assert [colour_table(tmp_path / name) for name in ("grey.png", "greys.png", "a.tif")] == [None] * 3
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(InputError):
+        colour_table(tmp_path / "broken.png")

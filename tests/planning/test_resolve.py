@@ -17,6 +17,7 @@ from medseg.plan import (
     Sgd,
     ZScore,
     read_recipe,
+    recipe_folder,
 )
 from medseg.planning import Resources, estimate, parse_size, resolve
 
@@ -260,3 +261,23 @@ def test_a_batch_that_memory_does_not_hold_is_refused_before_anything_starts() -
         resolve(recipe("unet3d", "train.batch_size=100000"), HIPPOCAMPUS, resources=CPU)
     plan = resolve(recipe("unet3d", "train.batch_size=4"), HIPPOCAMPUS, resources=CPU)
     assert plan.train.batch_size == 4
+
+
+def test_recipes_of_2d_data_are_found_by_either_name_and_make_2d_plans() -> None:
+    names = {path.stem for path in (recipe_folder() / "more").glob("*.yaml")}
+    assert {"em_membrane", "nuclei", "voc", "camvid"} <= names
+    for name in ("em_membrane", "nuclei", "voc", "camvid"):
+        assert read_recipe(name) == read_recipe(f"more/{name}")
+        assert (recipe_folder() / "more" / f"{name}.yaml").read_text().startswith("# ")
+    for name in ("nuclei", "voc", "camvid"):
+        plan = resolve(recipe(name), PICTURES, resources=CPU)
+        assert (plan.slice_axis, plan.channels) == (0, ("red", "green", "blue"))
+        assert set(plan.infer.mirror_axes) == set(plan.train.augment.mirror_axes)
+    with pytest.raises(PlanError, match=r"one of .*unet2d.*nuclei"):
+        read_recipe("nuclear")
+
+
+def test_the_plan_ignores_what_the_data_set_ignores() -> None:
+    data = PICTURES.model_copy(update={"ignore_label": 255})
+    assert resolve(recipe("unet2d"), data, resources=CPU).ignore_label == 255
+    assert resolve(recipe("unet2d"), PICTURES, resources=CPU).ignore_label is None
