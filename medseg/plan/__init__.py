@@ -7,6 +7,7 @@ refuse fields they do not know.
 
 from __future__ import annotations
 
+from medseg.plan.crf import CrfPlan
 from medseg.plan.fingerprint import CaseFingerprint, ChannelFingerprint, Fingerprint
 from medseg.plan.network import NetworkSpec, UNetSpec
 from medseg.plan.plan import ClipZScore, InferPlan, Normalisation, Plan, PreprocessPlan, Rescale, ZScore
@@ -29,6 +30,7 @@ __all__ = [
     "CaseFingerprint",
     "ChannelFingerprint",
     "ClipZScore",
+    "CrfPlan",
     "DiceCrossEntropy",
     "Fingerprint",
     "InferPlan",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
+from medseg.plan.crf import CrfPlan
 from medseg.plan.network import NetworkSpec
 from medseg.plan.part import AxisName, Codes, Count, Labels, Part, Positive, Selection, Triple
 from medseg.plan.training import TrainPlan
@@ -51,12 +52,16 @@ class PreprocessPlan(Part):
 
 
 class InferPlan(Part):
-    """How a scan is segmented: window overlap, mirroring for `--tta`, what is tidied afterwards, what is selected."""
+    """How a scan is segmented: window overlap, mirroring for `--tta`, what is tidied afterwards, what is selected.
+
+    `crf` refines what the network says; null for no CRF.
+    """
 
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     mirror_axes: tuple[AxisName, ...] = ()
     largest_component: tuple[Count, ...] = ()
     select: Selection = ""
+    crf: CrfPlan | None = None
 
 
 class Plan(Part):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from medseg.errors import PlanError
+from medseg.plan.crf import CrfPlan
 from medseg.plan.part import Auto, AxisName, Codes, Count, Fraction, Part, PatchSize, Selection, Triple
 from medseg.plan.training import AugmentPlan, DiceCrossEntropy, Optimizer
 
@@ -61,6 +62,7 @@ class InferRecipe(Part):
     mirror_axes: tuple[AxisName, ...] | Auto = "auto"
     largest_component: tuple[str, ...] | Literal["all"] = ()
     select: Selection = ""
+    crf: CrfPlan | None = None
 
 
 class Recipe(Part):

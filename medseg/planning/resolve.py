@@ -147,4 +147,5 @@ def _infer(recipe: Recipe, fingerprint: Fingerprint, mirror: tuple[AxisName, ...
         mirror_axes=mirror if asked.mirror_axes == "auto" else asked.mirror_axes,
         largest_component=tuple(labels.by_name(name).id for name in names),
         select=asked.select,
+        crf=asked.crf,
     )
