@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from medseg.batch.outputs import FORMATS
 from medseg.errors import OutputError, PlanError
 from medseg.io.dicom.source import Repairs
 from medseg.selection import parse
+
+if TYPE_CHECKING:
+    from medseg.plan import CrfPlan
 
 OnIrregular = Literal["refuse", "resample"]
 OnMosaic = Literal["refuse", "split"]
@@ -90,15 +93,15 @@ class BatchOptions:
         """The steps that are allowed to make a scan usable."""
         return Repairs(self.volume, self.on_irregular, self.mosaic, self.on_nonfinite)
 
-    def fingerprint(self, *, mirrored: bool = False) -> str:
+    def fingerprint(self, *, mirrored: bool = False, crf: CrfPlan | None = None) -> str:
         """Return what of the options, and of how the segmenter was loaded, a case depends on, as text.
 
         Equal text means equal results.
         """
-        asked = self.to_json(mirrored=mirrored) | {"formats": sorted(set(self.formats))}
+        asked = self.to_json(mirrored=mirrored, crf=crf) | {"formats": sorted(set(self.formats))}
         return json.dumps({name: asked[name] for name in sorted(asked) if name not in {"select", "any_modality"}})
 
-    def to_json(self, *, mirrored: bool = False) -> dict[str, Any]:
+    def to_json(self, *, mirrored: bool = False, crf: CrfPlan | None = None) -> dict[str, Any]:
         """Return what the manifest tells of the options."""
         return {
             "formats": list(dict.fromkeys(self.formats)),
@@ -115,6 +118,7 @@ class BatchOptions:
             "seg_type": self.seg_type,
             "all_frames": self.all_frames,
             "tta": mirrored,
+            "crf": None if crf is None else crf.model_dump(mode="json"),
         }
 
 

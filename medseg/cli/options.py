@@ -23,6 +23,12 @@ Formats = Annotated[
     str,
     typer.Option("--format", help="Comma-separated: nifti, dicom-seg, rtstruct, sr, stl, png, measurements."),
 ]
+Crf = Annotated[
+    bool | None,
+    typer.Option(
+        "--crf/--no-crf", help="Refine by a fully connected CRF, or don't. Default: as the model's plan says."
+    ),
+]
 Select = Annotated[
     list[str] | None,
     typer.Option(

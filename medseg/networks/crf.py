@@ -88,7 +88,7 @@ def mean_field(
     True
     """
     _require_fitting(logits_kzyx, image_czyx, spacing_mm)
-    image_czyx = image_czyx.to(logits_kzyx)
+    logits_kzyx, image_czyx = logits_kzyx.detach(), image_czyx.detach().to(logits_kzyx)
     if slice_axis is None:
         return _refined(logits_kzyx, image_czyx, plan, spacing_mm=spacing_mm, progress=progress)
     slices = logits_kzyx.shape[1 + slice_axis]

@@ -35,7 +35,7 @@ class Permutohedral:
 
     Attributes
     ----------
-    corners : (N, D + 1) int32
+    corners : (N, D + 1) int32, or int64 where there are too many
         The vertices of each point's simplex.
     shares : (N, D + 1) float
         What each of them holds of the point: barycentric, a sum of one.
@@ -79,15 +79,18 @@ class Permutohedral:
             vertices = torch.unique(torch.cat([vertices, *around]))
         found = torch.searchsorted(vertices, own)
         held = torch.zeros(len(vertices), dtype=torch.int64, device=keys.device).index_copy_(0, found, counts)
-        corners = torch.empty_like(order, dtype=torch.int32)
-        corners[order] = found.to(torch.int32).repeat_interleave(counts)
-        sides = [[_where(vertices, _stepped(vertices, stride, a, b)) for b in (True, False)] for a in range(len(stride))]
+        kind = torch.int32 if keys.numel() < 2**31 else torch.int64
+        corners = torch.empty_like(order, dtype=kind)
+        corners[order] = found.to(kind).repeat_interleave(counts)
+        sides = [
+            [_where(vertices, _stepped(vertices, stride, a, b)) for b in (True, False)] for a in range(len(stride))
+        ]
         return cls(
             corners=corners.reshape(keys.shape),
             shares=shares,
-            points=(order // len(stride)).to(torch.int32),
+            points=(order // len(stride)).to(kind),
             point_shares=shares.flatten()[order],
-            bounds=F.pad(held.cumsum(0), (1, 0)).to(torch.int32),
+            bounds=F.pad(held.cumsum(0), (1, 0)).to(kind),
             neighbours=torch.stack([torch.stack(pair) for pair in sides]),
             passes=passes,
         )
@@ -96,7 +99,7 @@ class Permutohedral:
     def peak(self) -> float:
         """What a vertex's blurred value is multiplied by, so that the kernel's integral is that of exp(-r²/2)."""
         dimensions = self.shares.shape[1] - 1
-        return (2 * math.pi * _variance(self.passes)) ** (dimensions / 2) * math.sqrt(dimensions + 1)
+        return math.pow(2 * math.pi * _variance(self.passes), dimensions / 2) * math.sqrt(dimensions + 1)
 
     def summed(self, values_nk: Tensor) -> Tensor:
         """Return about ``sum_j exp(-|f_i - f_j|² / 2) values_jk`` for every point i, itself included, as (N, K).
@@ -109,8 +112,14 @@ class Permutohedral:
         >>> bool((found - exact).abs().mean() < 0.1 * exact.mean())
         True
         """
-        bags = {"mode": "sum", "include_last_offset": True}
-        held = F.embedding_bag(self.points, values_nk, self.bounds, per_sample_weights=self.point_shares, **bags)
+        held = F.embedding_bag(
+            self.points,
+            values_nk,
+            self.bounds,
+            mode="sum",
+            per_sample_weights=self.point_shares,
+            include_last_offset=True,
+        )
         nothing = held.new_zeros(1, held.shape[1])
         for _ in range(self.passes):
             for before, after in self.neighbours:
@@ -136,7 +145,7 @@ class Permutohedral:
 
 
 def _variance(passes: int) -> float:
-    """Return the kernel's variance for a lattice of unit scale: of the blur, and of splat and slice (Adams 2010, 3.2)."""
+    """Return the kernel's variance on a lattice of unit scale: the blur's, and that of splat and slice."""
     return passes / 2 + 1 / 6
 
 
@@ -177,7 +186,8 @@ def _basis(like: Tensor, scale: float) -> Tensor:
     """Return D orthogonal rows of length `scale` in the plane of D + 1 coordinates that sum to zero."""
     size = len(like) + 1
     rows = torch.tril(torch.ones(size - 1, size)) - torch.diag(torch.arange(1.0, size), 1)[:-1]
-    return (rows / rows.norm(dim=1, keepdim=True) * scale).to(like)
+    lengths: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return (rows * (scale / lengths)).to(like)
 
 
 def _simplex(elevated: Tensor) -> tuple[Tensor, Tensor, Tensor]:

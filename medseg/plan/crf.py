@@ -14,10 +14,10 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class CrfPlan(Part):
     """The fully connected CRF of Krähenbühl and Koltun 2011: two Gaussian kernels with their weights, and how often.
 
-    Both kernels are normalised, so a weight is about the most its kernel adds to a class's logit where all voxels around
-    are of that class. `smoothness_sigma_mm` and `appearance_sigma_mm` are standard deviations in millimetres,
-    `appearance_sigma_intensity` is one in the units of the normalised image: for ``zscore``, of its standard deviation;
-    for ``rescale``, of its range. A weight of 0 switches a kernel off.
+    Both kernels are normalised: a weight is about the most its kernel adds to a class's logit where all voxels around
+    are of that class, and 0 switches the kernel off. `smoothness_sigma_mm` and `appearance_sigma_mm` are standard
+    deviations in millimetres; `appearance_sigma_intensity` is one in the units of the normalised image, which for
+    ``zscore`` are its standard deviations and for ``rescale`` its range.
     """
 
     iterations: Count = 10

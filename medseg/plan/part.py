@@ -99,7 +99,7 @@ class Part(BaseModel):
         return self.from_document(document, where="settings")
 
     def has_field(self, dotted: str) -> bool:
-        """Tell whether a name such as ``train.epochs`` is a field.
+        """Tell whether a name such as ``train.epochs`` is a field, or may be one of a part that is left out.
 
         Examples
         --------
@@ -109,23 +109,32 @@ class Part(BaseModel):
         """
         value: Any = self.model_dump(mode="json")
         for key in dotted.strip().split("."):
+            if value is None:
+                return True
             if not isinstance(value, dict) or key not in value:
                 return False
             value = value[key]
         return True
 
 
+class _Begun(dict[str, Any]):
+    """A part that a setting begins; which fields it may have is told when the whole is read again."""
+
+
 def _set(document: dict[str, Any], keys: list[str], value: object, *, setting: str) -> None:
     for depth, key in enumerate(keys):
-        if key not in document:
+        if key not in document and not isinstance(document, _Begun):
             known = ", ".join(sorted(document))
             raise PlanError(f"the setting {setting!r} names no field: there is no {key!r}", expected=f"one of {known}")
         if depth == len(keys) - 1:
-            document[key] = value
-        elif isinstance(document[key], dict):
-            document = document[key]
-        else:
+            document[key] = _Begun(value) if isinstance(value, dict) else value
+            continue
+        inner = document.get(key)
+        inner = _Begun() if inner is None else inner
+        if not isinstance(inner, dict):
             raise PlanError(f"the setting {setting!r} goes too deep: {key!r} holds no fields")
+        document[key] = inner
+        document = inner
 
 
 def _faults(error: ValidationError) -> str:
