@@ -20,9 +20,9 @@ class CrfPlan(Part):
     ``zscore`` are its standard deviations and for ``rescale`` its range.
     """
 
-    iterations: Count = 10
-    smoothness_weight: Weight = 3.0
+    iterations: Count = 5
+    smoothness_weight: Weight = 1.0
     smoothness_sigma_mm: Positive = 1.5
-    appearance_weight: Weight = 3.0
-    appearance_sigma_mm: Positive = 10.0
-    appearance_sigma_intensity: Positive = 0.3
+    appearance_weight: Weight = 2.0
+    appearance_sigma_mm: Positive = 5.0
+    appearance_sigma_intensity: Positive = 0.2
