@@ -5,8 +5,8 @@ The lattice tiles space with equal simplices. Each point hands its values to the
 again (slice). Steps, scale and vertices are those of Adams, Baek and Davis 2010 (Computer Graphics Forum 29:753).
 
 Two departures bring the sums nearer to the Gaussian. The blur goes twice over a lattice that is finer by as much, up to
-`FINE` dimensions, as the shape of one pass shows. And neighbours without points are vertices too, as many rings of
-them as there are passes: without them what crosses a gap between points is lost.
+`FINE` dimensions, as the shape of one pass shows. And neighbours without points are vertices too, a ring of them for
+each pass: without them what crosses a gap between points is lost. Beyond `RINGED` vertices there are no more rings.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from medseg.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-FINE = 5
+FINE = 4
 """The most dimensions for which the blur goes twice: a finer lattice has too many vertices in more."""
+RINGED = 1 << 21
+"""A lattice of more vertices is not widened, to bound memory and time."""
 _AT_ONCE = 1 << 18  # points placed at once
 _KEYS = 2**62  # vertices that can be told apart
 
@@ -75,6 +77,8 @@ class Permutohedral:
         own, counts = torch.unique_consecutive(ordered, return_counts=True)
         vertices = own
         for _ in range(passes):
+            if len(vertices) > RINGED:
+                break
             around = [_stepped(vertices, stride, a, back) for a in range(len(stride)) for back in (False, True)]
             vertices = torch.unique(torch.cat([vertices, *around]))
         found = torch.searchsorted(vertices, own)

@@ -31,7 +31,7 @@ STRONG = CrfPlan(
     appearance_sigma_intensity=0.5,
 )
 ISOTROPIC = (1.0, 1.0, 1.0)
-MEAN_ERROR, LARGEST_ERROR = 0.003, 0.04
+MEAN_ERROR, LARGEST_ERROR = 0.004, 0.06
 """What the lattice may change of a probability, on average over voxels and classes, and at the worst voxel."""
 
 

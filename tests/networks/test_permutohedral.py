@@ -13,7 +13,7 @@ def points(dimensions: int, number: int = 600) -> torch.Tensor:
     return torch.rand(dimensions, number, generator=draw, dtype=torch.float64) * 4
 
 
-@pytest.mark.parametrize(("dimensions", "error"), [(1, 0.01), (2, 0.01), (3, 0.015), (4, 0.025), (5, 0.04), (6, 0.09)])
+@pytest.mark.parametrize(("dimensions", "error"), [(1, 0.01), (2, 0.01), (3, 0.015), (4, 0.025), (5, 0.06), (6, 0.09)])
 def test_sums_are_those_over_all_pairs(dimensions: int, error: float) -> None:
     features = points(dimensions)
     kernel = torch.exp(-0.5 * torch.cdist(features.T, features.T) ** 2)
