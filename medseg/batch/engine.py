@@ -154,7 +154,7 @@ def _blank(segmenter: Segmenter, options: BatchOptions) -> Manifest:
     """Return the manifest of a run that has just begun."""
     model = _model(segmenter)
     about = {"name": model.card.name, "version": model.card.version, "sha256": model.sha256}
-    asked = options.to_json(mirrored=segmenter.is_mirrored)
+    asked = options.to_json(mirrored=segmenter.is_mirrored, crf=segmenter.plan.infer.crf)
     return Manifest(about, segmenter.path.to_json(), _now(), options=asked)
 
 
@@ -185,7 +185,7 @@ class _Run:
         self._segmenter, self._model, self._out = segmenter, model, out
         self._options, self._journal, self._progress = options, journal, progress
         self._target = _target(segmenter)
-        self._asked = options.fingerprint(mirrored=segmenter.is_mirrored)
+        self._asked = options.fingerprint(mirrored=segmenter.is_mirrored, crf=segmenter.plan.infer.crf)
         self._manifest = _blank(segmenter, options)
         self._written = 0.0
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from medseg.batch.objects import NEED_OBJECTS, AskedInstances
 from medseg.batch.outputs import FORMATS
 from medseg.errors import OutputError, PlanError
 from medseg.io.dicom.source import Repairs
 from medseg.selection import parse
+
+if TYPE_CHECKING:
+    from medseg.plan import CrfPlan
 
 OnIrregular = Literal["refuse", "resample"]
 OnMosaic = Literal["refuse", "split"]
@@ -97,15 +100,15 @@ class BatchOptions:
         """The steps that are allowed to make a scan usable."""
         return Repairs(self.volume, self.on_irregular, self.mosaic, self.on_nonfinite)
 
-    def fingerprint(self, *, mirrored: bool = False) -> str:
+    def fingerprint(self, *, mirrored: bool = False, crf: CrfPlan | None = None) -> str:
         """Return what of the options, and of how the segmenter was loaded, a case depends on, as text.
 
         Equal text means equal results.
         """
-        asked = self.to_json(mirrored=mirrored) | {"formats": sorted(set(self.formats))}
+        asked = self.to_json(mirrored=mirrored, crf=crf) | {"formats": sorted(set(self.formats))}
         return json.dumps({name: asked[name] for name in sorted(asked) if name not in {"select", "any_modality"}})
 
-    def to_json(self, *, mirrored: bool = False) -> dict[str, Any]:
+    def to_json(self, *, mirrored: bool = False, crf: CrfPlan | None = None) -> dict[str, Any]:
         """Return what the manifest tells of the options."""
         return {
             "formats": list(dict.fromkeys(self.formats)),
@@ -123,6 +126,7 @@ class BatchOptions:
             "all_frames": self.all_frames,
             "instances": self.instances or "none",
             "tta": mirrored,
+            "crf": None if crf is None else crf.model_dump(mode="json"),
         }
 
 

@@ -26,6 +26,12 @@ Formats = Annotated[
         help="Comma-separated: nifti, dicom-seg, rtstruct, sr, stl, png, png-mask, measurements, instances, objects.",
     ),
 ]
+Crf = Annotated[
+    bool | None,
+    typer.Option(
+        "--crf/--no-crf", help="Refine by a fully connected CRF, or don't. Default: as the model's plan says."
+    ),
+]
 Select = Annotated[
     list[str] | None,
     typer.Option(

@@ -1,7 +1,8 @@
 """The deep object at the rim: load a model folder once, segment volume after volume.
 
 `Segmenter.segment` takes a scan on any grid and returns a mask on that same grid. In between: the plan's working grid
-and intensities (`medseg.preprocess`), the streamed sliding window (`medseg.tiling`), the way back, and tidying.
+and intensities (`medseg.preprocess`), the streamed sliding window (`medseg.tiling`), a CRF where the plan has one
+(`medseg.networks.crf`), the way back, and tidying.
 The members of an ensemble are averaged as logits, window by window, as nnU-Net does.
 """
 
@@ -24,6 +25,8 @@ from medseg.geometry import Box
 from medseg.inference.hardware import NumericPath, resolve_device, resolve_path
 from medseg.model import load_model
 from medseg.networks import memory_format
+from medseg.networks.crf import mean_field
+from medseg.plan import CrfPlan
 from medseg.progress import Step, ignore
 from medseg.tiling import Tiling, stream_logits
 from medseg.volume import Segmentation, Volume
@@ -58,7 +61,7 @@ class Result:
     flags : tuple of Flag
         What a person should look at.
     seconds : dict
-        Wall time of the steps ``prepare``, ``network``, ``restore``.
+        Wall time of the steps ``prepare``, ``network``, ``crf`` where there is one, ``restore``.
     peak_ram_mb : float
         The most memory this process held resident so far, in 10^6 bytes.
     """
@@ -161,6 +164,18 @@ class Segmenter:
             network.to(memory_format=layout)  # type: ignore[call-overload]  # PyTorch has it but does not type it
         return cls(model.plan, networks, path=chosen, model=model, mirrored=mirrored)
 
+    def with_crf(self, *, on: bool) -> Segmenter:
+        """Return a segmenter of the same networks with a CRF, by the plan's values or else the defaults, or without.
+
+        Parameters
+        ----------
+        on : bool
+            What the plan of the returned segmenter says, whatever this one's does.
+        """
+        crf = (self.plan.infer.crf or CrfPlan()) if on else None
+        plan = self.plan.model_copy(update={"infer": self.plan.infer.model_copy(update={"crf": crf})})
+        return Segmenter(plan, self._networks, path=self.path, model=self.model, mirrored=self.is_mirrored)
+
     def segment(
         self,
         volume: Volume,
@@ -177,11 +192,13 @@ class Segmenter:
             The scan, one channel per channel of the plan, on any grid.
         region : Box, optional
             Where to segment, in the scan's voxels; outside the mask is background. Intensities are normalised by the
-            whole scan, and the network sees half a patch around the region.
+            whole scan, and the network (and the CRF) sees half a patch around the region.
         progress : Progress, optional
-            Told the stages ``prepare``, ``network`` (per batch of windows) and ``restore``; raises `Cancelled` to stop.
+            Told the stages ``prepare``, ``network`` (per batch of windows), ``crf`` (per iteration) and ``restore``;
+            raises `Cancelled` to stop.
         on_slab : callable, optional
-            Called with finished slices as they come: a mask on its own part of the network's grid, not yet tidied.
+            Called with finished slices as they come: a mask on its own part of the network's grid, not yet tidied,
+            and before the CRF.
 
         Raises
         ------
@@ -201,7 +218,10 @@ class Segmenter:
             working = self._prepared(volume, target if region else None)
         with _timed(seconds, "network"):
             logits, confidence = self._logits(working, report, on_slab)
-            del working
+        if self.plan.infer.crf is not None:
+            with _timed(seconds, "crf"):
+                logits, confidence = self._refined(logits, working, self.plan.infer.crf, report)
+        del working
         with _timed(seconds, "restore"):
             report(Step("restore"))
             mask = preprocess.restore(logits, target, self.plan.labels)
@@ -214,7 +234,8 @@ class Segmenter:
         """Return each class's probability at each voxel of a scan, float32 on the scan's grid.
 
         Logits are interpolated onto the scan's grid and the softmax taken there, so probabilities sum to one. The
-        channels are ``background`` and the labels by rising id. Nothing is tidied.
+        channels are ``background`` and the labels by rising id. Where the plan has a CRF they are what it gives.
+        Nothing is tidied.
 
         Raises
         ------
@@ -223,7 +244,11 @@ class Segmenter:
         """
         report = progress or ignore
         report(Step("prepare"))
-        logits, _ = self._logits(self._prepared(volume, None), report, None)
+        working = self._prepared(volume, None)
+        logits, _ = self._logits(working, report, None)
+        if self.plan.infer.crf is not None:
+            logits, _ = self._refined(logits, working, self.plan.infer.crf, report)
+        del working
         report(Step("restore"))
         restored = preprocess.restore_logits(logits, volume.geometry)
         scores = torch.from_numpy(restored.array)
@@ -254,6 +279,19 @@ class Segmenter:
             if on_slab is not None:
                 on_slab(_slab_mask(slab, start, working.geometry, self.plan.labels))
         return Volume(logits.numpy(), working.geometry, names), sure / voxels if voxels else None
+
+    def _refined(self, logits: Volume, working: Volume, crf: CrfPlan, report: Progress) -> tuple[Volume, float | None]:
+        """Return log-probabilities on the working grid after the CRF, and the confidence in them."""
+        refined = mean_field(
+            torch.from_numpy(logits.array),
+            torch.from_numpy(working.array),
+            crf,
+            spacing_mm=working.geometry.spacing_mm,
+            slice_axis=self.plan.slice_axis,
+            progress=report,
+        )
+        sure, voxels = _sureness(refined)
+        return dataclasses.replace(logits, array=refined.numpy()), sure / voxels if voxels else None
 
     def _predict(self, windows: Tensor) -> Tensor:
         """Return the members' mean logits of a batch of windows, float32."""

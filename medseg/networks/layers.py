@@ -79,8 +79,9 @@ def mean_pool(x: Tensor, stride: Sequence[int]) -> Tensor:
 
     PyTorch has no 3-D average pooling in bfloat16 on a CPU, but means over a number of regions.
     """
-    sides = [-(-n // step) for n, step in zip(x.shape[2:], stride, strict=True)]
-    return F.adaptive_avg_pool3d(x, sides) if x.ndim == 5 else F.adaptive_avg_pool2d(x, sides)
+    sides = tuple(-(-n // step) for n, step in zip(x.shape[2:], stride, strict=True))
+    pool: Callable[..., Tensor] = F.adaptive_avg_pool3d if x.ndim == 5 else F.adaptive_avg_pool2d
+    return pool(x, sides)
 
 
 def dropout(share: float) -> nn.Module:

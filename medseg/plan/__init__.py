@@ -7,6 +7,9 @@ refuse fields they do not know.
 
 from __future__ import annotations
 
+from medseg.plan.crf import (
+    CrfPlan,
+)
 from medseg.plan.encoder import (
     EncoderSpec,
     ResNetSpec,
@@ -97,6 +100,7 @@ __all__ = [
     "ClassicUNetRecipe",
     "ClassicUNetSpec",
     "ClipZScore",
+    "CrfPlan",
     "CrossEntropy",
     "DeepLabRecipe",
     "DeepLabSpec",

@@ -99,14 +99,14 @@ class Part(BaseModel):
                 raise PlanError(f"the setting {setting!r} has no value", expected="a setting such as train.epochs=50")
             keys, value = dotted.strip().split("."), parse_yaml(text, where=setting)
             place = _place(document, keys, setting=setting)
-            if keys[-1] == "kind" and value != place["kind"]:
+            if keys[-1] == "kind" and value != place.get("kind"):
                 place.clear()
                 place.update(_defaults(type(self), keys[:-1], value))
-            place[keys[-1]] = value
+            place[keys[-1]] = _Begun(value) if isinstance(value, dict) else value
         return self.from_document(document, where="settings")
 
     def has_field(self, dotted: str) -> bool:
-        """Tell whether a name such as ``train.epochs`` is a field.
+        """Tell whether a name such as ``train.epochs`` is a field, or may be one of a part that is left out.
 
         Examples
         --------
@@ -116,20 +116,28 @@ class Part(BaseModel):
         """
         value: Any = self.model_dump(mode="json")
         for key in dotted.strip().split("."):
+            if value is None:
+                return True
             if not isinstance(value, dict) or key not in value:
                 return False
             value = value[key]
         return True
 
 
+class _Begun(dict[str, Any]):
+    """A part that a setting begins; which fields it may have is told when the whole is read again."""
+
+
 def _place(document: dict[str, Any], keys: list[str], *, setting: str) -> dict[str, Any]:
-    """Return the mapping within `document` that holds the last of `keys`."""
+    """Return the mapping within `document` that holds the last of `keys`; parts that were left out are begun."""
     for depth, key in enumerate(keys):
-        if key not in document:
+        if key not in document and not isinstance(document, _Begun):
             known = ", ".join(sorted(document))
             raise PlanError(f"the setting {setting!r} names no field: there is no {key!r}", expected=f"one of {known}")
         if depth == len(keys) - 1:
             break
+        if document.get(key) is None:
+            document[key] = _Begun()
         if not isinstance(document[key], dict):
             raise PlanError(f"the setting {setting!r} goes too deep: {key!r} holds no fields")
         document = document[key]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, FiniteFloat, model_validator
 
 from medseg.labels import MAX_LABEL_ID
+from medseg.plan.crf import CrfPlan
 from medseg.plan.instances import InstancePlan
 from medseg.plan.loss import class_weights
 from medseg.plan.monai_networks import SwinUNETRSpec
@@ -58,6 +59,7 @@ class InferPlan(Part):
     """How a scan is segmented: window overlap, mirroring for `--tta`, what is tidied afterwards, what is selected.
 
     `instances` is how the mask is taken apart into numbered objects (docs/instances.md); by default it is not.
+    `crf` refines what the network says; null for no CRF.
     """
 
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
@@ -65,6 +67,7 @@ class InferPlan(Part):
     largest_component: tuple[Count, ...] = ()
     instances: InstancePlan | None = None
     select: Selection = ""
+    crf: CrfPlan | None = None
 
 
 class Plan(Part):

@@ -150,6 +150,7 @@ def _infer(recipe: Recipe, fingerprint: Fingerprint, mirror: tuple[AxisName, ...
         largest_component=tuple(labels.by_name(name).id for name in names),
         instances=None if asked.instances is None else _instances(asked.instances, labels),
         select=asked.select,
+        crf=asked.crf,
     )
 
 

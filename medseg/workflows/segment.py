@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SegmentRequest:
-    """What to write, what to compute with, and what to take; as `BatchOptions` where the names are the same."""
+    """What to write, what to compute with, and what to take; as `BatchOptions` where the names are the same.
+
+    `crf` switches the CRF on, by the plan's values or the defaults, or off; None leaves it to the plan.
+    """
 
     formats: tuple[str, ...] = ("nifti",)
     device: str = "auto"
     precision: str = "auto"
     tta: bool = False
+    crf: bool | None = None
     select: str | None = None
     channels: tuple[tuple[str, str], ...] = ()
     assume_registered: bool = False
@@ -66,8 +70,9 @@ def segment(
     options = request.options
 
     def load(path: NumericPath | None) -> Segmenter:
-        return Segmenter.load(
+        segmenter = Segmenter.load(
             model, device=request.device, precision=request.precision, mirrored=request.tta, path=path
         )
+        return segmenter if request.crf is None else segmenter.with_crf(on=request.crf)
 
     return run_batch(load, inputs, out=out, options=options, progress=progress)

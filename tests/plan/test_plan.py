@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from medseg.errors import PlanError
 from medseg.labels import LabelSet
-from medseg.plan import InstancePlan, Plan, Recipe, UNetSpec, is_plan, read_recipe, recipe_folder
+from medseg.plan import CrfPlan, InstancePlan, Plan, Recipe, UNetSpec, is_plan, read_recipe, recipe_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -191,6 +191,11 @@ def test_labels_survive_with_codes_and_colours():
         (["infer.largest_component=[1, 2]"], ("infer", "largest_component"), (1, 2)),
         (["infer.instances={method: watershed}"], ("infer", "instances"), InstancePlan(method="watershed")),
         (["preprocess.orientation=stored"], ("preprocess", "orientation"), "stored"),
+        (["infer.crf={}"], ("infer", "crf"), CrfPlan()),
+        (["infer.crf={iterations: 3}", "infer.crf.iterations=4"], ("infer", "crf", "iterations"), 4),
+        (["infer.crf={}", "infer.crf.appearance_sigma_mm=8"], ("infer", "crf", "appearance_sigma_mm"), 8.0),
+        (["infer.crf.iterations=7", "infer.crf.smoothness_weight=0"], ("infer", "crf", "smoothness_weight"), 0.0),
+        (["infer.crf.iterations=7", "infer.crf=null"], ("infer", "crf"), None),
     ],
 )
 def test_settings_change_a_copy(settings: list[str], path: tuple, value: object):
@@ -210,6 +215,12 @@ def test_settings_change_a_copy(settings: list[str], path: tuple, value: object)
         ("train.epoch=5", "one of .*epochs"),
         ("=5", "names no field"),
         ("train.epochs.more=5", "too deep"),
+        ("infer.largest_component.more=5", "too deep"),
+        ("infer.crf.iteration=5", "infer.crf.iteration"),
+        ("infer.crf.iterations=0", "infer.crf.iterations"),
+        ("infer.crf.appearance_weight=-1", "infer.crf.appearance_weight"),
+        ("infer.crf.smoothness_sigma_mm=0", "infer.crf.smoothness_sigma_mm"),
+        ("infer.crf=on", "infer.crf"),
         ("train.epochs=many", "train.epochs"),
         ("train.epochs=[1", "not YAML"),
         ("train.epochs=0", "greater than or equal to 1"),

@@ -9,6 +9,7 @@ from medseg.plan import (
     CaseFingerprint,
     ChannelFingerprint,
     ClipZScore,
+    CrfPlan,
     Fingerprint,
     InstancePlan,
     Plan,
@@ -55,6 +56,12 @@ PICTURES = fingerprint(*[((1, 512, 512), (1.0, 1.0, 1.0))] * 30, channels=("red"
 
 def recipe(name: str = "unet3d", *settings: str) -> Recipe:
     return read_recipe(name).with_settings(settings)
+
+
+def test_a_crf_is_handed_on_where_it_is_asked_for() -> None:
+    assert resolve(recipe(), HIPPOCAMPUS, resources=CPU).infer.crf is None
+    asked = recipe("unet3d", "infer.crf={}", "infer.crf.iterations=3")
+    assert resolve(asked, HIPPOCAMPUS, resources=CPU).infer.crf == CrfPlan(iterations=3)
 
 
 def test_small_volumes_on_a_cpu() -> None:
