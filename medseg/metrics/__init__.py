@@ -28,6 +28,7 @@ from medseg.metrics.overlap import (
     pixel_accuracy,
     volume_ml,
 )
+from medseg.metrics.rand import RandScore, rand_score
 from medseg.metrics.surface import SurfaceDistances, contour_lengths_mm, surface_areas_mm2, surface_distances
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Counts",
     "ObjectCounts",
     "ObjectOverlap",
+    "RandScore",
     "SurfaceDistances",
     "aggregated_jaccard",
     "confusion_counts",
@@ -50,6 +52,7 @@ __all__ = [
     "object_overlap",
     "pixel_accuracy",
     "pooled",
+    "rand_score",
     "surface_areas_mm2",
     "surface_distances",
     "volume_ml",

@@ -152,24 +152,30 @@ def _row(spec: ResNetSpec, row: int, before: int) -> nn.Sequential:
     return nn.Sequential(*blocks)
 
 
-def _dilations(spec: ResNetSpec, row: int) -> list[int]:
-    """Return the dilation of every block of a row."""
+def _dilations(spec: ResNetSpec, row: int) -> list[tuple[int, int]]:
+    """Return for every block of a row the dilation of its striding convolution, and of those behind it.
+
+    The first block's striding one reads the row before, whose grid it may keep: it sees what it saw, and what is behind
+    it sees what it would have seen on the coarser grid.
+    """
     own, count = spec.dilations[row], spec.blocks[row]
     if row == 3 and spec.multi_grid:
-        return [own * times for times in spec.multi_grid]
-    return [spec.dilations[max(0, row - 1)], *[own] * (count - 1)]
+        return [(own * times, own * times) for times in spec.multi_grid]
+    return [(spec.dilations[max(0, row - 1)], own), *[(own, own)] * (count - 1)]
 
 
 class BasicBlock(nn.Module):
     """Two 3-wide convolutions, added to what came in."""
 
-    def __init__(self, before: int, features: int, *, spec: ResNetSpec, stride: tuple[int, ...], dilation: int) -> None:
+    def __init__(
+        self, before: int, features: int, *, spec: ResNetSpec, stride: tuple[int, ...], dilation: tuple[int, int]
+    ) -> None:
         super().__init__()
         dims = spec.dimensions
         kernel = (3,) * dims
-        self.conv1 = conv(before, features, kernel=kernel, stride=stride, dilation=dilation)
+        self.conv1 = conv(before, features, kernel=kernel, stride=stride, dilation=dilation[0])
         self.bn1 = norm(spec.norm, features, dimensions=dims)
-        self.conv2 = conv(features, features, kernel=kernel, dilation=dilation)
+        self.conv2 = conv(features, features, kernel=kernel, dilation=dilation[1])
         self.bn2 = norm(spec.norm, features, dimensions=dims)
         self.relu = activation(spec.activation)
         self.downsample = _shortcut(before, features, spec=spec, stride=stride)
@@ -186,13 +192,15 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """A 1-wide, a 3-wide and a 1-wide convolution, added to what came in."""
 
-    def __init__(self, before: int, features: int, *, spec: ResNetSpec, stride: tuple[int, ...], dilation: int) -> None:
+    def __init__(
+        self, before: int, features: int, *, spec: ResNetSpec, stride: tuple[int, ...], dilation: tuple[int, int]
+    ) -> None:
         super().__init__()
         dims, wide = spec.dimensions, features * spec.expansion
         one, three = (1,) * dims, (3,) * dims
         self.conv1 = conv(before, features, kernel=one)
         self.bn1 = norm(spec.norm, features, dimensions=dims)
-        self.conv2 = conv(features, features, kernel=three, stride=stride, dilation=dilation)
+        self.conv2 = conv(features, features, kernel=three, stride=stride, dilation=dilation[0])
         self.bn2 = norm(spec.norm, features, dimensions=dims)
         self.conv3 = conv(features, wide, kernel=one)
         self.bn3 = norm(spec.norm, wide, dimensions=dims)

@@ -12,7 +12,7 @@ from medseg.plan.crf import CrfPlan
 from medseg.plan.instances import InstanceRecipe
 from medseg.plan.loss import DiceCrossEntropy, Loss
 from medseg.plan.network_recipe import NetworkRecipe, UNetRecipe
-from medseg.plan.part import Auto, AxisName, Codes, Count, Fraction, Part, PatchSize, Selection, Triple
+from medseg.plan.part import Auto, AxisName, Codes, Count, Fraction, Part, PatchSize, Positive, Selection, Triple
 from medseg.plan.training import AugmentPlan, Optimizer
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ class PreprocessRecipe(Part):
 
 
 class TrainRecipe(Part):
-    """`TrainPlan` with ``auto``."""
+    """`TrainPlan` with ``auto``; `gpu_memory_gb` is what a plan for a GPU fills at most, 11 where it is ``auto``."""
+
+    gpu_memory_gb: Positive | Auto = "auto"
 
     patch_size: PatchSize | Auto = "auto"
     batch_size: Count | Auto = "auto"

@@ -10,7 +10,7 @@ import numpy as np
 from medseg.errors import PlanError
 from medseg.plan import AdamW, AugmentPlan, InferPlan, InstancePlan, Plan, PreprocessPlan, Sgd, TrainPlan
 from medseg.planning import rules
-from medseg.planning.sizing import Sizes, Task, sized
+from medseg.planning.sizing import CUDA_TARGET_GB, Sizes, Task, sized
 
 if TYPE_CHECKING:
     from medseg.labels import LabelSet
@@ -103,7 +103,8 @@ def _sizes(
     given = recipe.train.patch_size
     patch = None if given == "auto" else tuple(given[a] for a in axes)
     batch = None if recipe.train.batch_size == "auto" else recipe.train.batch_size
-    sizes = sized(task, recipe.network, resources, patch=patch, batch=batch)
+    most_gb = CUDA_TARGET_GB if recipe.train.gpu_memory_gb == "auto" else recipe.train.gpu_memory_gb
+    sizes = sized(task, recipe.network, resources, patch=patch, batch=batch, gpu_memory_gb=most_gb)
     full = list(sizes.patch)
     if axis is not None:
         full.insert(axis, 1)

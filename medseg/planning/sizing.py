@@ -33,7 +33,7 @@ MIN_BATCH = {"cpu": 1, "cuda": 2}
 SHARE_OF_CASES = 0.05  # a batch holds at most this share of all voxels
 MEMORY_SHARE = 0.9  # of what the machine offers; the rest is for what nobody counted
 FRAMEWORK_BYTES = 700_000_000  # Python, PyTorch and MONAI in memory
-CUDA_TARGET_BYTES = 11_000_000_000  # nnU-Net's plans are made for cards of this size; more would not train better
+CUDA_TARGET_GB = 11.0  # nnU-Net's plans are made for cards of this size; its presets L and XL for 24 and 40
 BYTES_PER_ACTIVATION = {"cpu": 4, "cuda": 2}
 BYTES_PER_PARAMETER = 20  # weight, gradient, two moments of the optimiser, moving average
 
@@ -68,8 +68,11 @@ def sized(
     *,
     patch: Sequence[int] | None = None,
     batch: int | None = None,
+    gpu_memory_gb: float = CUDA_TARGET_GB,
 ) -> Sizes:
     """Return network, patch and batch for a task; a given patch or batch is kept.
+
+    On a GPU a batch takes `gpu_memory_gb` at most, in 10^9 bytes.
 
     Raises
     ------
@@ -77,7 +80,7 @@ def sized(
         Where the memory does not hold the batch given, or one of the smallest patch; or a given patch does not fit the
         strides.
     """
-    budget = _budget(resources)
+    budget = _budget(resources, gpu_memory_gb)
     sides = _first_patch(task) if patch is None else tuple(patch)
     while True:
         shape = designed(recipe, sides, task.spacing_mm, device=resources.device)
@@ -145,9 +148,9 @@ def _batch(task: Task, shape: Design, resources: Resources, most: int) -> int:
     return max(least, min(limits))
 
 
-def _budget(resources: Resources) -> int:
+def _budget(resources: Resources, gpu_memory_gb: float) -> int:
     share = int(MEMORY_SHARE * resources.memory_bytes) - FRAMEWORK_BYTES
-    return share if resources.device == "cpu" else min(share, CUDA_TARGET_BYTES)
+    return share if resources.device == "cpu" else min(share, int(gpu_memory_gb * 1e9))
 
 
 def _most_voxels(task: Task, resources: Resources) -> float:
