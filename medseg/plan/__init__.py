@@ -22,7 +22,7 @@ from medseg.plan.network_recipe import (
     SwinUNETRRecipe,
     UNetRecipe,
 )
-from medseg.plan.plan import ClipZScore, InferPlan, Normalisation, Plan, PreprocessPlan, Rescale, ZScore
+from medseg.plan.plan import ClipZScore, InferPlan, InitialNote, Normalisation, Plan, PreprocessPlan, Rescale, ZScore
 from medseg.plan.recipe import (
     InferRecipe,
     PreprocessRecipe,
@@ -51,6 +51,7 @@ __all__ = [
     "Fingerprint",
     "InferPlan",
     "InferRecipe",
+    "InitialNote",
     "MedNeXtRecipe",
     "MedNeXtSpec",
     "NetworkRecipe",

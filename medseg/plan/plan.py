@@ -59,6 +59,18 @@ class InferPlan(Part):
     select: Selection = ""
 
 
+class InitialNote(Part):
+    """The weights a training starts from, known again by their name and the SHA-256 of their content."""
+
+    name: str = Field(min_length=1)
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+    @property
+    def in_words(self) -> str:
+        """What a person is told of it."""
+        return f"{self.name} (SHA-256 {self.sha256[:12]}...)"
+
+
 class Plan(Part):
     """Everything that is decided, ready to train or to segment with."""
 
@@ -69,6 +81,7 @@ class Plan(Part):
     network: NetworkSpec
     train: TrainPlan
     infer: InferPlan = Field(default_factory=InferPlan)
+    initial: InitialNote | None = None
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
