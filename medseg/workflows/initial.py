@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from medseg.errors import PlanError
 from medseg.io.atomic import write_text
+from medseg.progress import Progress, Step, ignore
 from medseg.training.initial import InitReport, initial_weights, read_source
 
 if TYPE_CHECKING:
@@ -34,9 +35,10 @@ class Start:
     weights: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
     report: InitReport | None = None
 
-    def write(self, path: Path) -> None:
-        """Leave the report beside the plan."""
+    def write(self, path: Path, *, progress: Progress = ignore) -> None:
+        """Leave the report beside the plan, and tell its first line at once."""
         if self.report is not None:
+            progress(Step("weights", 1, 1, self.report.lines()[0]))
             write_text(path, json.dumps(self.report.to_json(), indent=1) + "\n")
 
 

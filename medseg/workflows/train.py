@@ -118,7 +118,7 @@ def train(dataset: Path, run: Path, request: TrainRequest, *, progress: Progress
     begun = _start(plan, folder, request, folds=folds, content=content)
     if request.rank == 0:  # only now that the run can start is anything of an earlier one touched
         folder.begin(begun.plan, resume=request.resume)
-        begun.write(folder.initial)
+        begun.write(folder.initial, progress=progress)
     job = _Run(folder, request, data, start=begun, content=content, progress=progress)
     scores: dict[int, FoldScores] = {}
     for fold in folds:

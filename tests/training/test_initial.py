@@ -22,6 +22,7 @@ from medseg.plan import (
     PSPNetSpec,
     ResNetSpec,
     SegResNetSpec,
+    SwinUNETRSpec,
     UNetSpec,
     VGGSpec,
     published_strides,
@@ -287,6 +288,7 @@ SPECS: list[Any] = [
     DeepLabSpec(dimensions=2, version="v3+", encoder=resnet(), rates=(1, 2), head_features=8, low_level_features=4),
     PSPNetSpec(dimensions=2, encoder=resnet(stem="deep"), head_features=8),
     SegResNetSpec(dimensions=2, width=8),
+    SwinUNETRSpec(dimensions=2, features=12),
     MedNeXtSpec(dimensions=2, width=4, deep_supervision=True),
 ]
 

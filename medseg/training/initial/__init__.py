@@ -66,7 +66,8 @@ def initial_weights(plan: Plan, source: Source, *, fold: int = 0, inflate: bool 
         Where the weights are of another kind of network, another encoder or width, or of 2-D without `inflate`.
     """
     try:
-        found, remarks = _of_use(plan, source, source.tensors(fold))
+        given = source.tensors(fold)
+        found, remarks = _of_use(plan, source, given)
         with own_random_state(plan.train.seed):
             size = (len(plan.channels), len(plan.labels) + 1)
             fresh = networks.build(plan.network, *size).state_dict()
@@ -85,7 +86,7 @@ def initial_weights(plan: Plan, source: Source, *, fold: int = 0, inflate: bool 
         matched=tuple(name for name, one in taken.items() if not one.ways),
         adapted={name: ", ".join(one.ways) for name, one in taken.items() if one.ways},
         fresh=tuple(name for name in fresh if name not in taken),
-        unused=tuple(name for name in source.tensors(fold) if name not in used),
+        unused=tuple(name for name in given if name not in used),
         remarks=remarks,
     )
     return Initial({name: taken[name].tensor if name in taken else tensor for name, tensor in fresh.items()}, report)

@@ -61,7 +61,7 @@ class InitReport:
             f"adapted, {len(self.fresh)} left fresh; {len(self.unused)} of the file not used."
         ]
         ways = Counter(self.adapted.values())
-        lines += [f"Adapted: {way} ({number})." for way, number in ways.items()]
+        lines += [f"Adapted, {number}: {way}." for way, number in ways.items()]
         lines += [f"Left fresh: {_grouped(self.fresh)}."] if self.fresh else []
         lines += [f"Not used: {_grouped(self.unused)}."] if self.unused else []
         return (*lines, *self.remarks)
