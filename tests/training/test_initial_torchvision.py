@@ -30,12 +30,9 @@ WHOLE = ("fcn_resnet50", "fcn_resnet50-aux", "deeplabv3_resnet50", "deeplabv3_re
 RESNETS = ("resnet18", "resnet50", "resnet101")
 VGGS = ("vgg16", "vgg16_bn", "vgg19")
 
-pytestmark = [
-    pytest.mark.slow,  # networks at their published width
-    pytest.mark.skipif(
-        not (ORACLES / "torchvision").is_dir(), reason=f"no torchvision in {ORACLES}: make dev puts it there"
-    ),
-]
+pytestmark = pytest.mark.slow  # networks at their published width
+if not (ORACLES / "torchvision").is_dir():
+    pytest.skip(f"no torchvision in {ORACLES}: make dev puts it there", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
