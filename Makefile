@@ -42,9 +42,11 @@ $(VENV)/installed.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) -e '.[gui,rtstruct,stl]'
 	@touch $@
 
+# torchvision lies apart: MONAI and others would use it where they found it, and its operators want another build of torch.
 $(VENV)/dev.stamp: $(VENV)/installed.stamp
 	@echo "Installing the tools of the tests into $(VENV)"
 	@$(PIP) -e '.[dev]'
+	@$(PIP) --no-deps --upgrade --target $(VENV)/oracles torchvision
 	@touch $@
 
 system:

@@ -25,7 +25,7 @@ from medseg.documents import format_yaml, read_yaml
 from medseg.errors import ModelError, OutputError, PlanError
 from medseg.io.hashing import file_sha256
 from medseg.labels import LabelSet
-from medseg.plan import Plan
+from medseg.plan import InitialNote, Plan
 from medseg.plan.part import Part
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class Card(Part):
         What it learned from.
     modalities : tuple of str
         One per channel; a DICOM series of another modality is refused.
+    initial : InitialNote or None
+        The weights its training started from, where they were not fresh.
     metrics : dict
         Per label name, then per metric; null where undefined.
     training_seconds : float
@@ -82,6 +84,7 @@ class Card(Part):
     created: str
     medseg: str
     data: DataNote
+    initial: InitialNote | None = None
     modalities: tuple[str, ...] = Field(min_length=1)
     metrics: dict[str, dict[str, float | None]] = Field(default_factory=dict)
     training_seconds: float = Field(default=0.0, ge=0)

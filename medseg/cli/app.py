@@ -24,6 +24,8 @@ from medseg.cli.options import (
     Crf,
     Device,
     Formats,
+    Inflate,
+    Init,
     Inputs,
     Instances,
     Json,
@@ -231,6 +233,8 @@ def train(
     devices: Annotated[int, typer.Option(min=1, help="Devices to train on together.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines to train on together.")] = 1,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    init: Init = None,
+    inflate: Inflate = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the run folder holds.")] = False,
     json: Json = False,
@@ -244,6 +248,8 @@ def train(
     request = TrainRequest(
         plan=PlanRequest(recipe=recipe, settings=tuple(settings or ()), memory=memory, device=device),
         fold=fold,
+        init=init,
+        inflate=inflate,
         budget_s=seconds_from(budget) if budget else None,
         devices=devices,
         nodes=nodes,
@@ -258,7 +264,7 @@ def train(
     if request.rank:
         return
     printer.table("Dice on the validation cases", ("fold", "label", "mean", "95 % interval", "cases"), report.rows())
-    for line in report.remarks:
+    for line in (*report.remarks, *(report.initial.lines() if report.initial else ())):
         printer.say(line)
     printer.say(f"Model: {report.model}   Report: {report.page}")
     printer.document(report.to_json())

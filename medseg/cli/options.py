@@ -17,6 +17,20 @@ Recipe = Annotated[str, typer.Option("-r", "--recipe", help="A recipe's name or 
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Change one setting, such as train.epochs=50.")]
 Memory = Annotated[str | None, typer.Option(help="Memory to plan for, such as 8GB. Default: what is free now.")]
 
+# of train
+Init = Annotated[
+    Path | None,
+    typer.Option(
+        "--init",
+        metavar="PATH",
+        help="Weights to start from: a state dict by torchvision's names (.safetensors, .pt, .pth), or a model folder.",
+    ),
+]
+Inflate = Annotated[
+    bool,
+    typer.Option("--inflate", help="Let --init bring 2-D weights into a 3-D network, repeated along the third axis."),
+]
+
 # of segment
 Inputs = Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, DICOM series, or folders of anything.")]
 Formats = Annotated[

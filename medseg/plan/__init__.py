@@ -67,6 +67,7 @@ from medseg.plan.network_recipe import (
 from medseg.plan.plan import (
     ClipZScore,
     InferPlan,
+    InitialNote,
     Normalisation,
     Plan,
     PreprocessPlan,
@@ -115,6 +116,7 @@ __all__ = [
     "GeneralisedDice",
     "InferPlan",
     "InferRecipe",
+    "InitialNote",
     "InstanceMethod",
     "InstancePlan",
     "InstanceRecipe",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from medseg.plan.encoder import EncoderSpec, Norm, ResNetSpec, Stride, VGGSpec
 from medseg.plan.monai_networks import MedNeXtSpec, SegResNetSpec, SwinUNETRSpec
@@ -239,9 +239,15 @@ class PSPNetSpec(_OnEncoder):
         return self._on("PSPNet")
 
 
+def with_kind(value: Any) -> Any:
+    """Return a mapping without a kind as one of a U-Net: once there was no other."""
+    return {"kind": "unet"} | value if isinstance(value, dict) else value
+
+
 NetworkSpec = Annotated[
     UNetSpec | ClassicUNetSpec | FCNSpec | DeepLabSpec | PSPNetSpec | SegResNetSpec | SwinUNETRSpec | MedNeXtSpec,
     Field(discriminator="kind"),
+    BeforeValidator(with_kind),
 ]
 
 

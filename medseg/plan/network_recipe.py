@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from medseg.plan.encoder import Norm
+from medseg.plan.network import with_kind
 from medseg.plan.part import Auto, Count, Part
 
 EncoderName = Literal["vgg16", "vgg19", "resnet18", "resnet34", "resnet50", "resnet101"]
@@ -118,4 +119,5 @@ NetworkRecipe = Annotated[
     | SwinUNETRRecipe
     | MedNeXtRecipe,
     Field(discriminator="kind"),
+    BeforeValidator(with_kind),
 ]

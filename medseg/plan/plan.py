@@ -70,6 +70,18 @@ class InferPlan(Part):
     crf: CrfPlan | None = None
 
 
+class InitialNote(Part):
+    """The weights a training starts from, known again by their name and the SHA-256 of their content."""
+
+    name: str = Field(min_length=1)
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+    @property
+    def in_words(self) -> str:
+        """What a person is told of it."""
+        return f"{self.name} (SHA-256 {self.sha256[:12]}...)"
+
+
 class Plan(Part):
     """Everything that is decided, ready to train or to segment with."""
 
@@ -82,6 +94,7 @@ class Plan(Part):
     infer: InferPlan = Field(default_factory=InferPlan)
     ignore_label: Annotated[int, Field(ge=1, le=MAX_LABEL_ID)] | None = None
     """The id of reference voxels nobody decided on: nothing is learned from them, nothing is scored on them."""
+    initial: InitialNote | None = None
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

@@ -13,7 +13,7 @@ from medseg.plan import Plan
 if TYPE_CHECKING:
     from pathlib import Path
 
-_OURS = ("plan.yaml", "model", "prepared", "report.html")
+_OURS = ("plan.yaml", "init.json", "model", "prepared", "report.html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,11 @@ class RunFolder:
     def plan(self) -> Path:
         """The resolved plan."""
         return self.root / "plan.yaml"
+
+    @property
+    def initial(self) -> Path:
+        """What became of the weights the run started from, where it did not start from fresh ones."""
+        return self.root / "init.json"
 
     @property
     def model(self) -> Path:
@@ -45,6 +50,10 @@ class RunFolder:
     def fold(self, number: int) -> Path:
         """Return the folder of one fold."""
         return self.root / f"fold_{number}"
+
+    def can_go_on(self, number: int) -> bool:
+        """Tell whether a fold left a checkpoint."""
+        return (self.fold(number) / "last").is_dir()
 
     @property
     def folds(self) -> tuple[int, ...]:

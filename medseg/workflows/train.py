@@ -21,6 +21,7 @@ from medseg.training import PreparedStore, TrainSettings, prepare_dataset
 from medseg.training import train as train_member
 from medseg.training.checkpoint import load_checkpoint
 from medseg.training.engine import training_precision
+from medseg.workflows.initial import start
 from medseg.workflows.plan import PlanRequest, make_plan
 from medseg.workflows.run_folder import RunFolder
 from medseg.workflows.validation import FoldScores, after_training_s, validate
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from medseg.case import Dataset
     from medseg.plan import Plan
+    from medseg.training.initial import InitReport
+    from medseg.workflows.initial import Start
 
 ENDLESS_EPOCHS = 1_000_000  # of a run that only its budget ends
 WRITING_S = 5.0  # of a budget, for model, card and page
@@ -37,14 +40,17 @@ WRITING_S = 5.0  # of a budget, for model, card and page
 
 @dataclass(frozen=True, slots=True)
 class TrainRequest:
-    """How to train: the plan to make, the folds, the time and the machine.
+    """How to train: the plan to make, the folds, what to start from, the time and the machine.
 
+    `init` is where weights to start from lie, `inflate` whether 2-D ones may become 3-D (`medseg.training.initial`).
     `started` is when the command began, on `time.monotonic`; now, where it is not given. `rank` is 0 but in the other
     processes of a training by several.
     """
 
     plan: PlanRequest = field(default_factory=PlanRequest)
     fold: str = "0"
+    init: Path | None = None
+    inflate: bool = False
     budget_s: float | None = None
     devices: int = 1
     nodes: int = 1
@@ -57,13 +63,14 @@ class TrainRequest:
 
 @dataclass(frozen=True, slots=True)
 class TrainReport:
-    """Where the model and the page are, how each fold scored, and what was left out of the references."""
+    """Where model and page are, how each fold scored, what was left out of the references, where weights came from."""
 
     model: Path
     page: Path
     folds: dict[int, FoldScores]
     seconds: float
     remarks: tuple[str, ...] = ()
+    initial: InitReport | None = None
 
     def rows(self) -> list[tuple[object, ...]]:
         """Return one row per fold and label, and each fold's mean."""
@@ -79,6 +86,7 @@ class TrainReport:
             "seconds": self.seconds,
             "folds": folds,
             "remarks": list(self.remarks),
+            "initial": None if self.initial is None else self.initial.to_json(),
         }
 
 
@@ -107,30 +115,32 @@ def train(dataset: Path, run: Path, request: TrainRequest, *, progress: Progress
     folds = folds or tuple(range(len(data.splits) or plan.train.folds))
     for fold in folds:
         data.split(fold, n_folds=plan.train.folds)  # refuses a fold that does not exist
+    begun = _start(plan, folder, request, folds=folds, content=content)
     if request.rank == 0:  # only now that the run can start is anything of an earlier one touched
-        folder.begin(plan, resume=request.resume)
-    job = _Run(folder, request, data, plan=plan, content=content, progress=progress)
+        folder.begin(begun.plan, resume=request.resume)
+        begun.write(folder.initial, progress=progress)
+    job = _Run(folder, request, data, start=begun, content=content, progress=progress)
     scores: dict[int, FoldScores] = {}
     for fold in folds:
-        begun = started if fold == folds[0] else time.monotonic()
-        job.train_fold(fold, begun=begun, share=len(folds))
+        fold_started = started if fold == folds[0] else time.monotonic()
+        job.train_fold(fold, begun=fold_started, share=len(folds))
         if request.rank == 0:
             job.save(scores)
             scores[fold] = job.validate_fold(fold)
     if request.rank == 0:
         job.save(scores)
         job.write_page(scores)
-    return TrainReport(folder.model, folder.report, scores, time.monotonic() - started, job.remarks)
+    return TrainReport(folder.model, folder.report, scores, time.monotonic() - started, job.remarks, begun.report)
 
 
 class _Run:
     """One training command on its run folder."""
 
     def __init__(
-        self, folder: RunFolder, request: TrainRequest, data: Dataset, *, plan: Plan, content: str, progress: Progress
+        self, folder: RunFolder, request: TrainRequest, data: Dataset, *, start: Start, content: str, progress: Progress
     ) -> None:
-        self.folder, self.request, self.data, self.plan, self.content = folder, request, data, plan, content
-        self.progress = progress
+        self.folder, self.request, self.data, self.plan, self.content = folder, request, data, start.plan, content
+        self.initial, self.progress = start.weights, progress
         self.remarks = left_out(data, progress=progress)
         self.trained_s = 0.0
 
@@ -155,7 +165,8 @@ class _Run:
                 budget_s=None if request.budget_s is None else request.budget_s / share,
                 started=begun,
                 reserve_s=reserve + WRITING_S,
-                resume=request.resume and (place / "last").is_dir(),
+                resume=request.resume and self.folder.can_go_on(fold),
+                initial=self.initial.get(fold),
             ),
             progress=self.progress,
         )
@@ -182,7 +193,9 @@ class _Run:
             "Patch": " × ".join(map(str, plan.train.patch_size)),
             "Trained for": f"{self.trained_s:.0f} s",
             "Machine": _machine(self.request.plan.device),
-        } | ({"Left out": " ".join(self.remarks)} if self.remarks else {})
+        }
+        facts |= {"Started from": plan.initial.in_words} if plan.initial else {}
+        facts |= {"Left out": " ".join(self.remarks)} if self.remarks else {}
         rows = {f"fold_{fold}": _log_rows(self.folder.fold(fold)) for fold in self.folder.folds}
         metrics = {f"fold_{fold}": fold_scores.document for fold, fold_scores in scores.items()}
         write_text(self.folder.report, training_report(rows, facts=facts, metrics=metrics, plan_text=plan.to_yaml()))
@@ -194,6 +207,7 @@ class _Run:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             medseg=__version__,
             data=DataNote(name=self.data.name, sha256=self.content, cases=len(self.data.cases)),
+            initial=self.plan.initial,
             modalities=self.plan.channels,
             metrics=_mean_of(tables),
             training_seconds=self.trained_s,
@@ -210,6 +224,18 @@ def _planned(dataset: Path, folder: RunFolder, request: TrainRequest, progress: 
         return data, plan.with_settings(_still_open(plan, request.plan)), dataset_sha256(data.cases)
     proposal = make_plan(dataset, _unended(request), progress=progress)
     return proposal.dataset, proposal.plan, proposal.fingerprint.content_sha256
+
+
+def _start(plan: Plan, folder: RunFolder, request: TrainRequest, *, folds: tuple[int, ...], content: str) -> Start:
+    """Return where the run starts: the weights asked for, for every fold without a checkpoint."""
+    return start(
+        plan,
+        request.init,
+        inflate=request.inflate,
+        folds=[fold for fold in folds if not (request.resume and folder.can_go_on(fold))],
+        began_with=folder.read_plan() if request.resume else None,
+        content=content,
+    )
 
 
 def _still_open(plan: Plan, asked: PlanRequest) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ PUBLISHED = {
         SwinUNETRSpec(dimensions=3, features=48), 1, 14, "62.2", "Hatamizadeh 2022: 62 M"
     ),
     **{
-        f"MedNeXt-{size}, kernel 3": Published(MedNeXtSpec(dimensions=3, size=size), 1, 2, said, f"MONAI; Roy 2023, with more heads: {paper}")
+        f"MedNeXt-{size}": Published(MedNeXtSpec(dimensions=3, size=size), 1, 2, said, f"MONAI; Roy 2023: {paper}")
         for size, said, paper in (
             *(("S", "5.6", "5.6 M"), ("B", "10.5", "10.5 M")),
             *(("M", "17.5", "17.6 M"), ("L", "61.7", "61.8 M")),

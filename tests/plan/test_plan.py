@@ -271,3 +271,10 @@ def test_a_recipe_that_is_not_there(name: str):
 def test_the_patch_divisor_is_the_product_of_strides():
     spec = UNetSpec(dimensions=2, features=(8, 8, 8), strides=((1, 1), (2, 1), (2, 3)), kernels=((3, 3),) * 3)
     assert spec.divisor == (4, 3)
+
+
+def test_a_network_without_a_kind_is_a_unet():
+    whole = document()
+    del whole["network"]["kind"]
+    assert Plan.from_document(whole).network == Plan.from_document(document()).network
+    assert Recipe.from_document({"network": {"dimensions": 2}}).network.kind == "unet"

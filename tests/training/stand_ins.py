@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from medseg.labels import LabelSet
 from medseg.plan import AdamW, AugmentPlan, Plan, PreprocessPlan, TrainPlan, UNetSpec, ZScore
+
+if TYPE_CHECKING:
+    from medseg.plan import NetworkSpec
 
 NO_AUGMENTATION = AugmentPlan(**{name: 0.0 for name in AugmentPlan.model_fields if name.endswith("probability")})
 
@@ -33,6 +36,19 @@ def small_plan(*, patch: tuple[int, int, int] = (8, 8, 8), network: dict[str, An
             **spec,
         ),
         train=TrainPlan(patch_size=patch, batch_size=2, **(amounts | train)),
+    )
+
+
+def plan_of(
+    network: NetworkSpec, *, channels: tuple[str, ...] = ("MR",), labels: tuple[str, ...] = ("ball",), side: int = 64
+) -> Plan:
+    patch = (side,) * 3 if network.dimensions == 3 else (1, side, side)
+    return Plan(
+        channels=channels,
+        labels=LabelSet.from_names(dict(enumerate(labels, start=1))),
+        preprocess=PreprocessPlan(spacing_mm=(1.0, 1.0, 1.0), normalisation=(ZScore(),) * len(channels)),
+        network=network,
+        train=TrainPlan(patch_size=patch, batch_size=2),
     )
 
 

@@ -6,57 +6,28 @@ import csv
 import json
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 from medseg.cli.app import main
 from medseg.errors import InputError, MedsegError, OutputError, PlanError
-from medseg.geometry import Geometry
-from medseg.io import read_segmentation, write_segmentation, write_volume
+from medseg.io import read_segmentation
 from medseg.model import load_model
-from medseg.phantom import ellipsoid
 from medseg.plan import Plan
 from medseg.progress import Cancelled, Step
 from medseg.workflows.plan import PlanRequest
 from medseg.workflows.train import TrainRequest, train
+from tests.workflows.ellipsoids import SETTINGS, ellipsoids
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 CASES = 4
-SETTINGS = (
-    "train.folds=2",
-    "train.epochs=2",
-    "train.steps_per_epoch=3",
-    "train.patch_size=[16,16,16]",
-    "network.width=8",
-    "network.depth=2",
-)
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bright ellipsoids in noise, as two folders paired by name, with a table of channels and labels."""
-    root = tmp_path_factory.mktemp("ellipsoids")
-    for name in ("imagesTr", "labelsTr"):
-        (root / name).mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(CASES):
-        affine = np.array([[0, 0, 1.0, -9 + number], [0, 1.0, 0, 4], [1.5, 0, 0, 2], [0, 0, 0, 1]])
-        grid = Geometry((18, 20, 22), affine)
-        centre = grid.to_lps(rng.uniform(7, 11, 3))
-        phantom = ellipsoid(grid, centre_lps=centre, radii_mm=(6, 5, 7))
-        write_volume(phantom.volume, root / "imagesTr" / f"case_{number}_0000.nii.gz")
-        write_segmentation(phantom.segmentation, root / "labelsTr" / f"case_{number}.nii.gz")
-    document = {
-        "channel_names": {"0": "MR"},
-        "labels": {"background": 0, "blob": 1},
-        "numTraining": CASES,
-        "file_ending": ".nii.gz",
-    }
-    (root / "dataset.json").write_text(json.dumps(document))
-    return root
+    return ellipsoids(tmp_path_factory.mktemp("ellipsoids"), CASES)
 
 
 @pytest.fixture

@@ -1,0 +1,114 @@
+"""The weights a run starts from: read before anything is touched, noted in its plan, reported in its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from medseg.errors import PlanError
+from medseg.io.atomic import write_text
+from medseg.progress import Progress, Step, ignore
+from medseg.training.initial import InitReport, initial_weights, read_source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from medseg.plan import InitialNote, Plan
+    from medseg.training.initial import Source
+
+_AGAIN = "Give the same weights, or begin another run (--overwrite, or another folder)"
+_SEEN = (
+    "The model learned from this data set, in other folds: cases that validate this run may have been among those it "
+    "learned from, and their scores flatter."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A plan that notes what its run starts from, the weights of each fold yet to begin, and what became of them."""
+
+    plan: Plan
+    weights: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
+    report: InitReport | None = None
+
+    def write(self, path: Path, *, progress: Progress = ignore) -> None:
+        """Leave the report beside the plan, and tell its first line at once."""
+        if self.report is not None:
+            progress(Step("weights", 1, 1, self.report.lines()[0]))
+            write_text(path, json.dumps(self.report.to_json(), indent=1) + "\n")
+
+
+def start(
+    plan: Plan, path: Path | None, *, inflate: bool, folds: Sequence[int], began_with: Plan | None, content: str
+) -> Start:
+    """Return where a run starts: fresh, or from the weights at a path.
+
+    Parameters
+    ----------
+    plan : Plan
+        What will be trained; it may note already what it starts from.
+    path : Path or None
+        What was asked for.
+    inflate : bool
+        Whether 2-D kernels may become 3-D ones.
+    folds : sequence of int
+        Those that have no checkpoint to go on from.
+    began_with : Plan or None
+        The plan of the run that is resumed.
+    content : str
+        The hash of the data set, to tell whether a model learned from it.
+
+    Raises
+    ------
+    InputError, ModelError
+        Where the weights cannot be used.
+    PlanError
+        Where they are not those the plan notes, or the plan notes some and none were given.
+    """
+    source = None if path is None else read_source(path)
+    noted = plan.initial if began_with is None else began_with.initial
+    if began_with is not None and plan.initial != noted:
+        raise PlanError("a run that has begun cannot change what it started from", expected=_in_words(noted))
+    if source is None:
+        _require_no_weights(noted, folds, inflate=inflate)
+        return Start(plan)
+    if began_with is not None and noted is None:
+        raise PlanError(
+            f"--init names {source.note.in_words}", expected="nothing: the run began with fresh weights", remedy=_AGAIN
+        )
+    if noted is not None and noted.sha256 != source.note.sha256:
+        raise PlanError(f"--init names {source.note.in_words}", expected=_in_words(noted), remedy=_AGAIN)
+    plan = plan.model_copy(update={"initial": noted or source.note})
+    begun = {fold: initial_weights(plan, source, fold=fold, inflate=inflate) for fold in folds}
+    weights = {fold: initial.weights for fold, initial in begun.items()}
+    report = next((initial.report for initial in begun.values()), None)
+    if report is not None and _has_seen(source, plan, folds, content):
+        report = replace(report, remarks=(*report.remarks, _SEEN))
+    return Start(plan, weights, report)
+
+
+def _has_seen(source: Source, plan: Plan, folds: Sequence[int], content: str) -> bool:
+    """Tell whether a model may have learned from cases that will be validated on: same data, other folds."""
+    model = source.model
+    if model is None or model.card.data.sha256 != content:
+        return False
+    return model.plan.train.folds != plan.train.folds or not set(folds) <= set(model.weights)
+
+
+def _require_no_weights(noted: InitialNote | None, folds: Sequence[int], *, inflate: bool) -> None:
+    """Refuse to start without weights where some are noted, or asked about."""
+    if noted is not None and folds:
+        raise PlanError(
+            f"fold {folds[0]} starts from {noted.in_words}, as the plan notes, and no weights were given",
+            remedy="Name them with --init PATH; or plan anew, or with --set initial=null, to start from fresh ones",
+        )
+    if inflate and noted is None:
+        raise PlanError("--inflate was given without weights", expected="--init PATH beside it")
+
+
+def _in_words(note: InitialNote | None) -> str:
+    return "fresh weights" if note is None else note.in_words
