@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from medseg.planning.cost import network_cost
 from medseg.planning.rules import median_shape
-from medseg.planning.sizing import BYTES_PER_ACTIVATION, BYTES_PER_PARAMETER, FRAMEWORK_BYTES
+from medseg.planning.sizing import BYTES_PER_ACTIVATION, BYTES_PER_PARAMETER, FORWARD_AND_BACK, FRAMEWORK_BYTES
 
 if TYPE_CHECKING:
     from medseg.plan import Fingerprint, Plan
     from medseg.planning.resources import Resources
 
 ASSUMED_FLOPS = {"cpu": 3e10, "cuda": 1.5e13}  # a second, per core or per card: cautious
-FORWARD_AND_BACK = 3  # a backward pass costs twice the forward one
 CHECKPOINTS = 4  # copies of weights and optimiser state a run folder holds, last, best and model together
 FLOAT = 4
 

@@ -28,6 +28,8 @@ LARGEST_PATCH = {2: 2048**2, 3: 256**3}  # voxels nnU-Net starts from
 CPU_PATCH = {2: 512 * 512, 3: 64**3}  # voxels of a patch on a CPU
 CPU_BATCH = {2: 512 * 512, 3: 90_000}  # voxels of a batch on a CPU: where time is short, many steps beat large ones
 CPU_MAX_BATCH = 16
+CPU_STEP_FLOPS = 1.2e11  # operations of a step on a CPU: some seconds; what costs more has smaller patches and batches
+FORWARD_AND_BACK = 3  # a backward pass costs twice the forward one
 SMALLEST_PATCH = {2: 32**2, 3: 16**3}  # voxels; less shows no anatomy
 MIN_BATCH = {"cpu": 1, "cuda": 2}
 SHARE_OF_CASES = 0.05  # a batch holds at most this share of all voxels
@@ -84,12 +86,13 @@ def sized(
     sides = _first_patch(task) if patch is None else tuple(patch)
     while True:
         shape = designed(recipe, sides, task.spacing_mm, device=resources.device)
-        per_sample, fixed = _bytes(shape.network, shape.patch, task, resources.device)
+        per_sample, fixed, flops = _taken(shape.network, shape.patch, task, resources.device)
         fewest = batch or _fewest(shape.network, resources)
         fits = fixed + fewest * per_sample <= budget
         if patch is not None:
             break
-        if fits and math.prod(shape.patch) <= _most_voxels(task, resources):
+        is_quick = flops * _fewest(shape.network, resources) <= _most_flops(resources)
+        if fits and is_quick and math.prod(shape.patch) <= _most_voxels(task, resources):
             break
         smaller = _shrunk(shape, task.shape)
         if smaller is None:
@@ -106,7 +109,7 @@ def sized(
             f"the patch {tuple(patch)} does not fit the network's strides {shape.network.divisor}",
             expected=f"multiples of them, such as {shape.patch}",
         )
-    most = (budget - fixed) // per_sample
+    most = min((budget - fixed) // per_sample, int(_most_flops(resources) / flops))
     return Sizes(shape.network, shape.patch, batch or _batch(task, shape, resources, most))
 
 
@@ -129,10 +132,11 @@ def _shrunk(shape: Design, image: Sequence[int]) -> tuple[int, ...] | None:
     return smaller
 
 
-def _bytes(network: NetworkSpec, patch: Sequence[int], task: Task, device: str) -> tuple[int, int]:
-    """Return the bytes one more sample takes in training, and those the network takes whatever the batch."""
+def _taken(network: NetworkSpec, patch: Sequence[int], task: Task, device: str) -> tuple[int, int, int]:
+    """Return the bytes one more sample takes in training, those the network takes anyway, and a sample's operations."""
     cost = network_cost(network, patch, in_channels=task.in_channels, out_channels=task.out_channels)
-    return cost.activations * BYTES_PER_ACTIVATION[device], cost.parameters * BYTES_PER_PARAMETER
+    kept = cost.activations * BYTES_PER_ACTIVATION[device]
+    return kept, cost.parameters * BYTES_PER_PARAMETER, FORWARD_AND_BACK * cost.flops
 
 
 def _fewest(network: NetworkSpec, resources: Resources) -> int:
@@ -151,6 +155,10 @@ def _batch(task: Task, shape: Design, resources: Resources, most: int) -> int:
 def _budget(resources: Resources, gpu_memory_gb: float) -> int:
     share = int(MEMORY_SHARE * resources.memory_bytes) - FRAMEWORK_BYTES
     return share if resources.device == "cpu" else min(share, int(gpu_memory_gb * 1e9))
+
+
+def _most_flops(resources: Resources) -> float:
+    return CPU_STEP_FLOPS if resources.device == "cpu" else 1e18
 
 
 def _most_voxels(task: Task, resources: Resources) -> float:

@@ -9,7 +9,7 @@ import torch
 from medseg.networks import build, memory_format
 from medseg.plan import UNetSpec
 from medseg.planning import network_cost
-from medseg.planning.estimate import FORWARD_AND_BACK
+from medseg.planning.sizing import FORWARD_AND_BACK
 from medseg.training.engine import make_engine, own_random_state
 
 _CPU = UNetSpec(
