@@ -45,7 +45,9 @@ MAX_WIDTH = {2: 512, 3: 320}
 PUBLISHED_WIDTH = 64  # of VGG, ResNet and the U-Net of 2015
 RESIDUAL_BLOCKS = (1, 3, 4, 6, 6, 6, 6, 6)  # of a stage each (Isensee 2024, section 2)
 SLOTS = 5  # places where a published encoder may stride
-MIN_DILATED_SIDE = 8  # voxels of a dilated encoder's coarsest map: less leaves nothing to dilate over
+MIN_MAP_SIDE = (
+    8  # voxels a side of an encoder's coarsest map: scores come from it, and 4 of them are too few to draw with
+)
 PUBLISHED_STRIDE = {"v1": 8, "v2": 8, "v3": 16, "v3+": 16, "pspnet": 8, "fcn": 8}
 PUBLISHED_RATES = {"v1": (12,), "v2": (6, 12, 18, 24), "v3": (6, 12, 18), "v3+": (6, 12, 18)}
 PUBLISHED_MAP = {"v1": 41, "v2": 41, "v3": 33, "v3+": 33}  # voxels a side the rates were made for: 321/8, 513/16
@@ -192,7 +194,7 @@ def _encoder(
     key = recipe.version if isinstance(recipe, DeepLabRecipe) else recipe.kind
     published = PUBLISHED_STRIDE[key] if is_dilated else 2**SLOTS
     wanted = published if recipe.output_stride == "auto" else recipe.output_stride
-    smallest = MIN_DILATED_SIDE if is_dilated and recipe.output_stride == "auto" else MIN_SIDE
+    smallest = MIN_MAP_SIDE if recipe.output_stride == "auto" else MIN_SIDE
     steps = _steps(sides, spacing_mm, at_most=round(math.log2(wanted)), smallest=smallest)
     strides = _slots(steps, recipe.dimensions)
     coarsest = min(math.ceil(n / math.prod(s)) for n, s in zip(sides, zip(*strides, strict=True), strict=True))
