@@ -26,7 +26,7 @@ from medseg.inference.hardware import NumericPath, resolve_device, resolve_path
 from medseg.model import load_model
 from medseg.networks import memory_format
 from medseg.networks.crf import mean_field
-from medseg.plan import CrfPlan
+from medseg.plan import CrfRecipe
 from medseg.progress import Step, ignore
 from medseg.tiling import Tiling, stream_logits
 from medseg.volume import Segmentation, Volume
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from medseg.geometry import Geometry
     from medseg.labels import LabelSet
     from medseg.model import Model
-    from medseg.plan import Plan
+    from medseg.plan import CrfPlan, Plan
     from medseg.progress import Progress
 
 Flag = Literal["empty", "touches-edge"]
@@ -172,7 +172,8 @@ class Segmenter:
         on : bool
             What the plan of the returned segmenter says, whatever this one's does.
         """
-        crf = (self.plan.infer.crf or CrfPlan()) if on else None
+        kinds = [channel.kind for channel in self.plan.preprocess.normalisation]
+        crf = (self.plan.infer.crf or CrfRecipe().resolved(kinds)) if on else None
         plan = self.plan.model_copy(update={"infer": self.plan.infer.model_copy(update={"crf": crf})})
         return Segmenter(plan, self._networks, path=self.path, model=self.model, mirrored=self.is_mirrored)
 
@@ -327,8 +328,9 @@ def peak_ram_mb() -> float:
         return float(psutil.Process().memory_info().peak_wset) / 1e6
     status = Path("/proc/self/status")
     if status.exists():  # Linux, whose ru_maxrss begins with what the process that started this one held
-        line = status.read_text(encoding="ascii", errors="replace").partition("VmHWM:")[2]
-        return int(line.split()[0]) * 1024 / 1e6
+        after = status.read_text(encoding="ascii", errors="replace").partition("VmHWM:")[2].split()
+        if after:  # some sandboxes do not tell
+            return int(after[0]) * 1024 / 1e6
     import resource  # noqa: PLC0415 - not on every system
 
     unit = 1 if sys.platform == "darwin" else 1024

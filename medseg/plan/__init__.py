@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from medseg.plan.crf import (
     CrfPlan,
+    CrfRecipe,
 )
 from medseg.plan.encoder import (
     EncoderSpec,
@@ -102,6 +103,7 @@ __all__ = [
     "ClassicUNetSpec",
     "ClipZScore",
     "CrfPlan",
+    "CrfRecipe",
     "CrossEntropy",
     "DeepLabRecipe",
     "DeepLabSpec",

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from medseg.plan.part import Count, Part, Positive
+from medseg.plan.part import Auto, Count, Part, Positive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+IN_STANDARD_DEVIATIONS = 0.2
+IN_SHARES_OF_THE_RANGE = 0.04  # a picture's values lie between 0 and 1, where 0.2 is most of what tells things apart
 
 
-class CrfPlan(Part):
+class _Kernels(Part):
+    """What plan and recipe have in common."""
+
+    iterations: Count = 5
+    smoothness_weight: Weight = 1.0
+    smoothness_sigma_mm: Positive = 1.5
+    appearance_weight: Weight = 2.0
+    appearance_sigma_mm: Positive = 5.0
+
+
+class CrfPlan(_Kernels):
     """The fully connected CRF of Krähenbühl and Koltun 2011: two Gaussian kernels with their weights, and how often.
 
     Both kernels are normalised: a weight is about the most its kernel adds to a class's logit where all voxels around
@@ -20,9 +35,23 @@ class CrfPlan(Part):
     ``zscore`` are its standard deviations and for ``rescale`` its range.
     """
 
-    iterations: Count = 5
-    smoothness_weight: Weight = 1.0
-    smoothness_sigma_mm: Positive = 1.5
-    appearance_weight: Weight = 2.0
-    appearance_sigma_mm: Positive = 5.0
-    appearance_sigma_intensity: Positive = 0.2
+    appearance_sigma_intensity: Positive = IN_STANDARD_DEVIATIONS
+
+
+class CrfRecipe(_Kernels):
+    """`CrfPlan` with ``auto``: how alike is alike follows from the normalisation."""
+
+    appearance_sigma_intensity: Positive | Auto = "auto"
+
+    def resolved(self, normalisation: Iterable[str]) -> CrfPlan:
+        """Return the plan for images whose channels are normalised by these kinds.
+
+        Examples
+        --------
+        >>> CrfRecipe().resolved(["rescale"]).appearance_sigma_intensity
+        0.04
+        """
+        sigma = self.appearance_sigma_intensity
+        if sigma == "auto":
+            sigma = IN_SHARES_OF_THE_RANGE if "rescale" in normalisation else IN_STANDARD_DEVIATIONS
+        return CrfPlan.model_validate(self.model_dump() | {"appearance_sigma_intensity": sigma})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from medseg.errors import PlanError
-from medseg.plan.crf import CrfPlan
+from medseg.plan.crf import CrfRecipe
 from medseg.plan.instances import InstanceRecipe
 from medseg.plan.loss import DiceCrossEntropy, Loss
 from medseg.plan.network_recipe import NetworkRecipe, UNetRecipe
@@ -53,7 +53,7 @@ class InferRecipe(Part):
     largest_component: tuple[str, ...] | Literal["all"] = ()
     instances: InstanceRecipe | None = None
     select: Selection = ""
-    crf: CrfPlan | None = None
+    crf: CrfRecipe | None = None
 
 
 class Recipe(Part):

@@ -85,6 +85,7 @@ def estimate(plan: Plan, fingerprint: Fingerprint, *, resources: Resources) -> E
             reason,
             f"{train.epochs} epochs of {train.steps_per_epoch} steps, one fold, without validation",
             f"{BYTES_PER_ACTIVATION[resources.device]} bytes for each number kept for the way back",
+            *(("segmenting without the CRF, which takes more memory (docs/crf.md)",) if plan.infer.crf else ()),
         ),
     )
 

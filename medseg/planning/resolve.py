@@ -145,13 +145,14 @@ def _infer(recipe: Recipe, fingerprint: Fingerprint, mirror: tuple[AxisName, ...
     asked = recipe.infer
     labels = fingerprint.labels
     names = labels.names if asked.largest_component == "all" else asked.largest_component
+    kinds = rules.normalisation(recipe, rules.channel_names(recipe, fingerprint), fingerprint.channels)
     return InferPlan(
         overlap=asked.overlap,
         mirror_axes=mirror if asked.mirror_axes == "auto" else asked.mirror_axes,
         largest_component=tuple(labels.by_name(name).id for name in names),
         instances=None if asked.instances is None else _instances(asked.instances, labels),
         select=asked.select,
-        crf=asked.crf,
+        crf=None if asked.crf is None else asked.crf.resolved([n.kind for n in kinds]),
     )
 
 

@@ -68,7 +68,7 @@ def validate(segmenter: Segmenter, cases: Sequence[Case], out: Path, *, progress
     OutputError
         Where `out` cannot be written.
     """
-    run_cases(segmenter, cases, out=out, options=BatchOptions(overwrite=True), progress=progress)
+    run_cases(segmenter, cases, out=out, options=BatchOptions(overwrite=True, instances="none"), progress=progress)
     references = {case.id: case for case in cases if case.reference is not None}
     scores = evaluation.evaluate(out, references, labels=segmenter.plan.labels, progress=progress)
     document = scores.to_json()

@@ -14,7 +14,7 @@ from medseg.inference import NumericPath, Segmenter
 from medseg.labels import LabelSet
 from medseg.model import Card, DataNote, save_model
 from medseg.networks import build
-from medseg.plan import CrfPlan, InferPlan, PreprocessPlan, ZScore
+from medseg.plan import InferPlan, PreprocessPlan, ZScore
 from medseg.progress import Cancelled, Step
 from medseg.volume import Segmentation, Volume
 
@@ -324,78 +324,6 @@ def test_a_path_decided_before_is_kept(model_folder: Path) -> None:
 def test_there_must_be_a_network(make_plan: Callable[..., Plan]) -> None:
     with pytest.raises(ModelError, match="no network"):
         Segmenter(make_plan(), [], path=CPU)
-
-
-CRF = InferPlan(crf=CrfPlan(iterations=3, appearance_sigma_intensity=0.3))
-
-
-def hesitant(scan: Volume) -> Volume:
-    """The scan with grey specks, about which a network that looks at brightness alone is in doubt."""
-    specks = np.random.default_rng(3).random(scan.array.shape) < 0.03
-    return Volume(np.where(specks, np.where(scan.array > 500, 480, 520), scan.array), scan.geometry, scan.channels)
-
-
-@pytest.mark.parametrize("dimensions", [2, 3])
-def test_a_crf_of_the_plan_mends_what_the_network_is_in_doubt_about(
-    dimensions: int,
-    make_plan: Callable[..., Plan],
-    bright: type,
-    scan_of: Callable[..., Volume],
-    truth_of: Callable[..., Any],
-    centred: Callable[..., Geometry],
-) -> None:
-    geometry = centred((28, 26, 28), AXIAL * 1.5)
-    scan, truth = hesitant(scan_of(geometry)), truth_of(geometry)
-    plain = Segmenter(make_plan(dimensions=dimensions), [bright()], path=CPU)
-    steps: list[Step] = []
-    told = Segmenter(make_plan(dimensions=dimensions, infer=CRF), [bright()], path=CPU)
-    before, after = plain.segment(scan), told.segment(scan, progress=steps.append)
-    assert (before.segmentation.array != truth).sum() > 100
-    assert (after.segmentation.array != truth).sum() < 0.2 * (before.segmentation.array != truth).sum()
-    assert set(after.seconds) == {"prepare", "network", "crf", "restore"}
-    units = [step.done for step in steps if step.stage == "crf"]
-    assert units[0] == 0
-    assert units[-1] == max(units) == 3 * (28 if dimensions == 2 else 1)
-    assert before.confidence != after.confidence
-    probabilities = told.probabilities(scan).array
-    np.testing.assert_allclose(probabilities.sum(axis=0), 1.0, atol=1e-5)
-    np.testing.assert_array_equal(probabilities.argmax(axis=0), after.segmentation.array)
-
-
-def test_the_crf_is_switched_on_and_off(
-    make_plan: Callable[..., Plan], bright: type, scan_of: Callable[..., Volume], centred: Callable[..., Geometry]
-) -> None:
-    scan = hesitant(scan_of(centred((20, 22, 20), AXIAL * 1.5)))
-    plain, told = (Segmenter(make_plan(infer=infer), [bright()], path=CPU) for infer in (InferPlan(), CRF))
-    assert plain.with_crf(on=True).plan.infer.crf == CrfPlan()
-    assert told.with_crf(on=True).plan == told.plan
-    off = told.with_crf(on=False)
-    assert off.plan == plain.plan
-    np.testing.assert_array_equal(off.segment(scan).segmentation.array, plain.segment(scan).segmentation.array)
-
-
-def test_a_region_is_refined_with_what_lies_around_it(
-    make_plan: Callable[..., Plan], bright: type, scan_of: Callable[..., Volume], centred: Callable[..., Geometry]
-) -> None:
-    scan = hesitant(scan_of(centred((36, 32, 34), AXIAL * 1.5)))
-    segmenter = Segmenter(make_plan(infer=CRF), [bright()], path=CPU)
-    box = Box((12, 10, 4), (26, 24, 20))
-    part = segmenter.segment(scan, region=box).segmentation.array
-    assert (part[box.slices] != segmenter.segment(scan).segmentation.array[box.slices]).mean() < 0.002
-    part[box.slices] = 0
-    assert not part.any()
-
-
-def test_a_person_can_stop_it_between_iterations_of_the_crf(
-    make_plan: Callable[..., Plan], bright: type, scan_of: Callable[..., Volume], centred: Callable[..., Geometry]
-) -> None:
-    def stop(step: Step, /) -> None:
-        if step.stage == "crf" and step.done == 1:
-            raise Cancelled
-
-    segmenter = Segmenter(make_plan(infer=CRF), [bright()], path=CPU)
-    with pytest.raises(Cancelled):
-        segmenter.segment(scan_of(centred((20, 22, 20), AXIAL * 1.5)), progress=stop)
 
 
 def test_peak_memory_is_this_process_own() -> None:
