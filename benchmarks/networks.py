@@ -1,6 +1,6 @@
 """Networks side by side: each recipe trained for the same wall time on the same fold, in 2-D and in 3-D.
 
-Usage: python benchmarks/networks.py DATASET [--budget 5m] [--dimensions 2,3] [--recipes unet3d,fcn8s,...]
+Usage: python benchmarks/networks.py DATASET [--budget 5m] [--dimensions 3,2] [--recipes unet3d,fcn8s,...]
        python benchmarks/networks.py --facts
 
 The first trains by the command line, one run after the other, and prints a row for each: Dice on the fold's held-out
@@ -65,7 +65,7 @@ def trained(dataset: Path, recipe: str, dimensions: int, budget: str) -> str:
     low, high = labels["mean"]["dice"]["ci95"]
     return (
         f"| {recipe} | {dimensions} | {labels['mean']['dice']['mean']:.3f} ({low:.3f} to {high:.3f}) | {each} | "
-        f"{steps} | {pace:.2f} | {weights / 1e6:.2f} | {usage.ru_maxrss / 1e6:.1f} | {report['seconds']:.0f} |"
+        f"{steps} | {pace:.2f} | {weights / 1e6:.2f} | {usage.ru_maxrss * 1024 / 1e9:.1f} | {report['seconds']:.0f} |"
     )
 
 

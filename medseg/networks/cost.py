@@ -31,8 +31,9 @@ class Counted(NamedTuple):
 def counted(spec: NetworkSpec, spatial: tuple[int, ...], in_channels: int, out_channels: int) -> Counted:
     """Return what one sample going forward in training takes.
 
-    Operations are those of convolutions and matrix products, two per multiply-add. Kept are the outputs of every layer
-    but rectifiers and dropout, which work in place, and three numbers per score: logits, their softmax, the reference.
+    Operations are those of convolutions and linear layers, two per multiply-add; a transformer's attention is not
+    counted. Kept are the outputs of every layer
+    but rectifiers and dropout, and three numbers per score: logits, their softmax, the reference.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ class DeepLabV2(nn.Module):
     """DeepLab v1 and v2: scores of one dilated classifier, or the sum of several (Chen 2015, 2018).
 
     On VGG a classifier is fc6, 3 wide and dilated, fc7 and fc8, 1 wide; v1 has one with a large field of view
-    (arXiv:1412.7062, section 4.3), v2 has one per rate (ASPP; arXiv:1606.00915, section 4.1.2). On a ResNet it is one
+    (arXiv:1412.7062), v2 has one per rate (ASPP; arXiv:1606.00915). On a ResNet it is one
     dilated convolution to scores. Scores are interpolated linearly to the image; the papers refine them by a fully
     connected CRF, which is `medseg.networks.crf`, after any network.
 

@@ -23,7 +23,7 @@ _AUXILIARY_DROPOUT = 0.1
 def scores_head(features: int, out_channels: int, *, dimensions: int, norm_kind: Norm) -> nn.Sequential:
     """Return a 3-wide convolution to a quarter of the features, and scores: torchvision's `FCNHead`.
 
-    Also what auxiliary scores are taken by (Zhao 2017, arXiv:1612.01105, section 3.3).
+    Also what auxiliary scores are taken by (Zhao 2017, arXiv:1612.01105).
     """
     inner = max(1, features // 4)
     return nn.Sequential(
@@ -112,7 +112,10 @@ class PooledBranch(nn.Sequential):
 
 
 class MeanOfRegions(nn.Module):
-    """The mean over each of `bins` regions per axis."""
+    """The mean over each of `bins` regions per axis, by a matrix per axis.
+
+    The regions are those of PyTorch's adaptive pooling, which ONNX cannot hold where they differ in size.
+    """
 
     def __init__(self, bins: int) -> None:
         super().__init__()
@@ -122,8 +125,25 @@ class MeanOfRegions(nn.Module):
         """Return means (N, C, bins, bins[, bins])."""
         if self.bins == 1:
             return x.mean(dim=tuple(range(2, x.ndim)), keepdim=True)
-        return (F.adaptive_avg_pool3d if x.ndim == 5 else F.adaptive_avg_pool2d)(x, self.bins)
+        for axis in range(2, x.ndim):
+            x = (x.movedim(axis, -1) @ _shares(x.shape[axis], self.bins).to(x)).movedim(-1, axis)
+        return x
 
     def extra_repr(self) -> str:
         """Say how many regions there are."""
         return f"{self.bins}"
+
+
+def _shares(side: int, bins: int) -> Tensor:
+    """Return how much each of `side` voxels counts in the mean of each region, (side, bins).
+
+    Examples
+    --------
+    >>> _shares(3, 2).T.tolist()
+    [[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]
+    """
+    shares = torch.zeros(side, bins)
+    for region in range(bins):
+        first, last = region * side // bins, -(-(region + 1) * side // bins)
+        shares[first:last, region] = 1 / (last - first)
+    return shares

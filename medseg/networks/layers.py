@@ -45,7 +45,10 @@ def norm(kind: Norm, features: int, *, dimensions: int) -> nn.Module:
         case "instance":
             return InstanceNorm(features)
         case "group":
-            return nn.GroupNorm(math.gcd(_GROUPS, features), features)
+            groups = math.gcd(_GROUPS, features)
+            if groups == features:  # a group of one feature may see one voxel, which does not differ from its mean
+                groups = max(1, groups // 2)
+            return nn.GroupNorm(groups, features)
         case "none":
             return nn.Identity()
 

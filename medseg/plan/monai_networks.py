@@ -16,7 +16,7 @@ class SegResNetSpec(Part):
 
     kind: Literal["segresnet"] = "segresnet"
     dimensions: Literal[2, 3]
-    width: Count = 32
+    width: Annotated[int, Field(ge=8, multiple_of=8)] = 32  # its norms have groups of 8
     blocks_down: tuple[Count, ...] = Field(default=(1, 2, 2, 4), min_length=2)
     blocks_up: tuple[Count, ...] = Field(default=(1, 1, 1), min_length=1)
     dropout: Share = 0.0

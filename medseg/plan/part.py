@@ -71,7 +71,7 @@ class Part(BaseModel):
         try:
             return cls.model_validate(document)
         except ValidationError as error:
-            raise PlanError(_faults(error), where=where, remedy="Correct the fields named") from error
+            raise PlanError(faults(error), where=where, remedy="Correct the fields named") from error
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -164,5 +164,6 @@ def _parts_in(annotation: object) -> list[type[BaseModel]]:
     return [part for inner in get_args(annotation) for part in _parts_in(inner)]
 
 
-def _faults(error: ValidationError) -> str:
+def faults(error: ValidationError) -> str:
+    """Return what pydantic found wrong, in one sentence."""
     return "; ".join(f"{'.'.join(str(p) for p in e['loc']) or 'the document'}: {e['msg']}" for e in error.errors())

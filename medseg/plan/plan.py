@@ -10,7 +10,7 @@ from medseg.labels import MAX_LABEL_ID
 from medseg.plan.crf import CrfPlan
 from medseg.plan.instances import InstancePlan
 from medseg.plan.loss import class_weights
-from medseg.plan.monai_networks import SwinUNETRSpec
+from medseg.plan.monai_networks import MedNeXtSpec, SwinUNETRSpec
 from medseg.plan.network import NetworkSpec, smallest_batch
 from medseg.plan.part import AxisName, Codes, Count, Labels, Part, Positive, Selection, Triple
 from medseg.plan.training import TrainPlan
@@ -114,8 +114,8 @@ class Plan(Part):
                 f"batch_size must be {smallest_batch(self.network)} or more: batch norm of a pooled map has nothing to "
                 "average in one patch; or let the network's norm be instance"
             )
-        if isinstance(self.network, SwinUNETRSpec) and all(side <= 32 for side in spatial):
-            raise ValueError("Swin UNETR halves five times: a side of the patch must be 64 or more")
+        if isinstance(self.network, (SwinUNETRSpec, MedNeXtSpec)) and spatial == self.network.divisor:
+            raise ValueError(f"one side of the patch must be {2 * spatial[0]} or more: norms of one voxel say nothing")
         if not len(self.labels):
             raise ValueError("labels must name at least one structure")
         unknown = sorted(set(self.infer.largest_component) - set(self.labels.ids))

@@ -1,8 +1,8 @@
 """From a network's recipe and a patch to the network: where it strides, how wide it is, how far it sees.
 
-In 2-D, published widths, kernels and rates are kept for images as large as the papers'. In 3-D the width follows the
-device. Where images are smaller, a network strides only while its coarsest map keeps enough voxels, and its rates keep
-their share of the map. `docs/networks.md` names every departure.
+In 2-D, published widths, kernels and rates are kept for patches as large as the papers' images. In 3-D the width
+follows the device. Where patches are smaller, a network strides only while its coarsest map keeps enough voxels, and
+its rates keep their share of the map. `docs/networks.md` names every departure.
 """
 
 from __future__ import annotations
@@ -89,12 +89,21 @@ def designed(recipe: NetworkRecipe, sides: Sequence[int], spacing_mm: Sequence[f
             return _fitted(_classic_unet(recipe, sides, spacing_mm, device=device), sides)
         case FCNRecipe() | DeepLabRecipe() | PSPNetRecipe():
             return _fitted(_on_encoder(recipe, sides, spacing_mm, device=device), sides)
-        case SegResNetRecipe() | SwinUNETRRecipe() | MedNeXtRecipe():
+        case SegResNetRecipe():
             return _fitted(_of_monai(recipe, device=device), sides)
+        case SwinUNETRRecipe() | MedNeXtRecipe():
+            return _with_more_than_one(_fitted(_of_monai(recipe, device=device), sides))
 
 
 def _fitted(network: NetworkSpec, sides: Sequence[int]) -> Design:
     return Design(network, tuple(-(-int(side) // d) * d for side, d in zip(sides, network.divisor, strict=True)))
+
+
+def _with_more_than_one(design: Design) -> Design:
+    """Return the design with a patch whose coarsest map has two voxels at least, which its norms need."""
+    if design.patch != design.network.divisor:
+        return design
+    return Design(design.network, (*design.patch[:-1], 2 * design.patch[-1]))
 
 
 def _unet(recipe: UNetRecipe, sides: Sequence[int], spacing_mm: Sequence[float], *, device: str) -> Design:
@@ -157,7 +166,7 @@ def _on_encoder(
                 auxiliary_weight=recipe.auxiliary_weight,
             )
         case DeepLabRecipe():
-            coarsest = min(math.ceil(n / s) for n, s in zip(sides, encoder.divisor, strict=True))
+            coarsest = _map_side(sides, encoder.divisor)
             published = 1024 if recipe.version in {"v1", "v2"} else 256
             return DeepLabSpec(
                 dimensions=dims,
@@ -197,7 +206,7 @@ def _encoder(
     smallest = MIN_MAP_SIDE if recipe.output_stride == "auto" else MIN_SIDE
     steps = _steps(sides, spacing_mm, at_most=round(math.log2(wanted)), smallest=smallest)
     strides = _slots(steps, recipe.dimensions)
-    coarsest = min(math.ceil(n / math.prod(s)) for n, s in zip(sides, zip(*strides, strict=True), strict=True))
+    coarsest = _map_side(sides, [math.prod(s) for s in zip(*strides, strict=True)])
     dilations = dilations_for(strides, kind=kind, at_most=max(1, coarsest // 4)) if is_dilated else None
     width, norm = _width(recipe, device), _norm(recipe)
     layers = int(recipe.encoder.removeprefix(kind))
@@ -217,6 +226,11 @@ def _encoder(
             "multi_grid": MULTI_GRID if has_grid else (),
         }
     )
+
+
+def _map_side(sides: Sequence[int], strides: Sequence[int]) -> int:
+    """Return the least side of the coarsest map, along the axes that stride most: those of the slice, in thick ones."""
+    return min(math.ceil(n / s) for n, s in zip(sides, strides, strict=True) if s == max(strides))
 
 
 def _stem(recipe: FCNRecipe | DeepLabRecipe | PSPNetRecipe, strides: Sequence[tuple[int, ...]]) -> str:
@@ -250,7 +264,7 @@ def _rates(recipe: DeepLabRecipe, coarsest: int) -> tuple[int, ...]:
 
 
 def _deeplab_dropout(recipe: DeepLabRecipe) -> float:
-    """Return torchvision's share for v3, the papers' for the others: v2's branches on a ResNet have none."""
+    """Return what VGG's classifier and torchvision's v3 have."""
     return 0.5 if recipe.dropout == "auto" else recipe.dropout
 
 

@@ -6,9 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import ValidationError
 
 from medseg.errors import PlanError
 from medseg.plan import AdamW, AugmentPlan, InferPlan, InstancePlan, Plan, PreprocessPlan, Sgd, TrainPlan
+from medseg.plan.part import faults
 from medseg.planning import rules
 from medseg.planning.sizing import CUDA_TARGET_GB, Sizes, Task, sized
 
@@ -37,8 +39,17 @@ def resolve(recipe: Recipe, fingerprint: Fingerprint, *, resources: Resources) -
     Raises
     ------
     PlanError
-        Where the recipe contradicts the data, or the channels' names are known to nobody.
+        Where the recipe contradicts the data or itself, or the channels' names are known to nobody.
     """
+    try:
+        return _resolved(recipe, fingerprint, resources)
+    except ValidationError as error:
+        raise PlanError(
+            f"the recipe asks for what does not go together: {faults(error)}", remedy="Change the recipe or settings"
+        ) from error
+
+
+def _resolved(recipe: Recipe, fingerprint: Fingerprint, resources: Resources) -> Plan:
     names = rules.channel_names(recipe, fingerprint)
     spacing = rules.target_spacing(fingerprint)
     if recipe.preprocess.spacing_mm != "auto":

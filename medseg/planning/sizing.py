@@ -2,7 +2,7 @@
 
 nnU-Net's procedure (Isensee 2021, supplementary note 4): start from the median image, fit strides, and shrink the axis
 that is largest beside the image until a batch of two fits. On a CPU the limit that counts is time, not memory: patches
-and width are held to what makes a step of about a second.
+and batches are held to what makes a step of a second or some.
 """
 
 from __future__ import annotations
@@ -99,11 +99,7 @@ def sized(
             break
         sides = smaller
     if fixed + fewest * per_sample > budget:
-        instead = "ask for less" if batch or patch else "use slices: -r unet2d" if len(shape.patch) > 2 else ""
-        raise PlanError(
-            f"{resources.memory_bytes / 1e9:.2g} GB do not hold a batch of {fewest} of patches of {shape.patch}",
-            remedy="Allow more with --memory" + (f", or {instead}" if instead else ""),
-        )
+        raise _too_large(shape, fewest, fixed=fixed, budget=budget, is_given=bool(batch or patch))
     if patch is not None and shape.patch != tuple(patch):
         raise PlanError(
             f"the patch {tuple(patch)} does not fit the network's strides {shape.network.divisor}",
@@ -111,6 +107,21 @@ def sized(
         )
     most = min((budget - fixed) // per_sample, int(_most_flops(resources) / flops))
     return Sizes(shape.network, shape.patch, batch or _batch(task, shape, resources, most))
+
+
+def _too_large(shape: Design, fewest: int, *, fixed: int, budget: int, is_given: bool) -> PlanError:
+    """Return what does not fit, and the ways out."""
+    there = f"the {max(0, budget) / 1e9:.1f} GB there are for it"
+    if fixed > budget:
+        return PlanError(
+            f"the weights of {shape.network.in_words} take {fixed / 1e9:.1f} GB in training, more than {there}",
+            remedy="Allow more (--memory, on a GPU train.gpu_memory_gb), or make it narrower: --set network.width=16",
+        )
+    instead = "ask for less" if is_given else "use slices: -r unet2d" if len(shape.patch) > 2 else "a narrower network"
+    return PlanError(
+        f"a batch of {fewest} of patches of {shape.patch} takes more than {there}",
+        remedy=f"Allow more (--memory, on a GPU train.gpu_memory_gb), or {instead}",
+    )
 
 
 def _first_patch(task: Task) -> tuple[int, ...]:

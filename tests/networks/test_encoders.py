@@ -98,5 +98,9 @@ def test_means_of_regions() -> None:
     image = torch.arange(36.0).reshape(1, 1, 6, 6)
     assert MeanOfRegions(1)(image).item() == image.mean()
     torch.testing.assert_close(MeanOfRegions(3)(image), nn.functional.avg_pool2d(image, 2))
+    for bins in (2, 4, 5):  # regions of several sizes, which share voxels
+        torch.testing.assert_close(MeanOfRegions(bins)(image), nn.functional.adaptive_avg_pool2d(image, bins))
+    volume = torch.rand(2, 3, 5, 7, 4)
+    torch.testing.assert_close(MeanOfRegions(3)(volume), nn.functional.adaptive_avg_pool3d(volume, 3))
     torch.testing.assert_close(mean_pool(image, (2, 3)), nn.functional.avg_pool2d(image, (2, 3)))
     assert mean_pool(image[..., :5], (2, 2)).shape[2:] == (3, 3)

@@ -23,7 +23,7 @@ from medseg.plan import (
     recipe_folder,
 )
 from medseg.planning import network_cost, resolve
-from tests.planning.test_resolve import ABDOMEN, CPU, GPU, HIPPOCAMPUS, PICTURES, THICK, recipe
+from tests.planning.test_resolve import ABDOMEN, CPU, GPU, HIPPOCAMPUS, PICTURES, THICK, fingerprint, recipe
 
 if TYPE_CHECKING:
     from medseg.planning import Resources
@@ -96,7 +96,7 @@ def test_widths_of_volumes_follow_the_device() -> None:
 def test_rates_keep_their_share_of_a_small_map() -> None:
     plan = resolve(recipe("deeplabv3"), HIPPOCAMPUS, resources=CPU)
     assert isinstance(plan.network, DeepLabSpec)
-    side = min(n // d for n, d in zip(plan.spatial_patch, plan.network.divisor, strict=True))
+    side = min(-(-n // d) for n, d in zip((35, 50, 35), plan.network.divisor, strict=True))
     assert max(plan.network.rates) == round(18 * side / 33)
     assert max(plan.network.encoder.dilations) <= max(1, side // 4)
 
@@ -155,6 +155,50 @@ def test_cost_grows_with_the_patch(name: str) -> None:
     assert small.parameters == large.parameters
     assert large.flops == pytest.approx(8 * small.flops, rel=0.01)
     assert large.activations == pytest.approx(8 * small.activations, rel=0.01)
+
+
+SMALL = fingerprint(*[((5, 5, 5), (1.0, 1.0, 1.0))])
+THIN = fingerprint(*[((3, 400, 400), (5.0, 0.5, 0.5))] * 2, labels=tuple(f"organ {i}" for i in range(104)))
+
+
+@pytest.mark.parametrize("resources", [CPU, GPU], ids=lambda r: r.device)
+@pytest.mark.parametrize("name", sorted([*ELEVEN, "segresnet", "swin_unetr", "mednext"]))
+def test_the_smallest_images_and_the_thinnest_have_plans(name: str, resources: Resources) -> None:
+    for data in (SMALL, THIN):
+        plan = resolve(recipe(name, "network.dimensions=3"), data, resources=resources)
+        assert name not in {"swin_unetr", "mednext"} or plan.spatial_patch != plan.network.divisor
+        assert Plan.from_document(plan.model_dump(mode="json")) == plan
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "words"),
+    [
+        ("pspnet", "network.encoder=vgg16", "encoder"),
+        ("deeplabv3", "network.encoder=vgg16", "ResNet"),
+        ("deeplabv1", "network.encoder=resnet50", "VGG"),
+        ("deeplabv1", "network.rates=[6, 12]", "one rate"),
+        ("fcn8s", "network.auxiliary_weight=0.4", "ResNet"),
+        ("swin_unetr", "network.width=32", "multiple of 12"),
+        ("segresnet", "network.width=12", "multiple of 8"),
+        ("unet3d_2016", "network.width=3", "even"),
+    ],
+)
+def test_what_does_not_go_together_is_said_in_words(name: str, setting: str, words: str) -> None:
+    with pytest.raises(PlanError, match=words):
+        resolve(recipe(name, setting), HIPPOCAMPUS, resources=CPU)
+
+
+def test_too_little_memory_names_what_takes_it() -> None:
+    with pytest.raises(PlanError, match="the weights of FCN-8s"):
+        resolve(recipe("fcn8s", "network.dimensions=2"), PICTURES, resources=with_memory(CPU, 2))
+    with pytest.raises(PlanError, match=r"a batch of 2 .* gpu_memory_gb"):
+        resolve(recipe("pspnet", "train.gpu_memory_gb=0.2"), ABDOMEN, resources=GPU)
+
+
+def test_the_plane_of_thick_slices_keeps_its_rates() -> None:
+    network = resolve(recipe("deeplabv2"), THICK, resources=with_memory(GPU, 100)).network
+    assert isinstance(network, DeepLabSpec)
+    assert network.rates[-1] > 12
 
 
 def with_memory(resources: Resources, gigabytes: int) -> Resources:
