@@ -29,13 +29,17 @@ def ignored_id(listing: Listing) -> int | None:
     Raises
     ------
     InputError, PlanError
-        Where ``labels.yaml`` is there and cannot be understood.
+        Where ``labels.yaml`` is there and cannot be understood, or the value said to be ignored is a label.
     """
-    usual = listing.ignore
+    said = listing.ignore
     masks = [case.reference for case in listing.cases if case.reference is not None]
-    if usual is None and masks:
+    if said is None and masks:
         usual = usual_ignore(masks[0])
-    return read_ignore(listing.root, default=None if usual in listing.labels.ids else usual)
+        said = None if usual in listing.labels.ids else usual
+    ignore = read_ignore(listing.root, default=said)
+    if ignore in listing.labels.ids:
+        raise InputError(f"the id {ignore} is to be ignored and is a label", expected="one of the two")
+    return ignore
 
 
 def usual_ignore(mask: Path) -> int | None:
