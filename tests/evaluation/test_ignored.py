@@ -125,3 +125,5 @@ def test_where_nothing_was_decided_nothing_is_scored() -> None:
     reference = Segmentation(np.full((1, 4, 5), IGNORE, np.uint8), grid, LABELS, IGNORE)
     score = score_case(Segmentation(np.ones((1, 4, 5), np.uint8), grid, LABELS), reference)
     assert (score.labels, score.counts, score.pixel_accuracy, score.miou) == ({}, {}, None, None)
+    missed = score_missing(reference)
+    assert (missed.labels, missed.pixel_accuracy, missed.miou) == ({}, None, None)
