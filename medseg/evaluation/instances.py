@@ -16,7 +16,7 @@ import numpy as np
 from medseg.errors import GeometryError
 from medseg.evaluation.evaluate import Evaluation
 from medseg.evaluation.pairing import pair
-from medseg.evaluation.scoring import on_one_grid, score_case, score_missing
+from medseg.evaluation.scoring import on_one_grid, require_length, score_case, score_missing
 from medseg.evaluation.summary import interval
 from medseg.io.objects import read_objects
 from medseg.labels import LabelSet
@@ -148,7 +148,10 @@ def evaluate_instances(
         Where files do not pair or cannot be read.
     GeometryError
         Where a prediction and its reference lie on different grids.
+    PlanError
+        Where the tolerance is no length.
     """
+    require_length(nsd_tolerance_mm)
     pairing = pair(predictions, _places(references), name=INSTANCES)
     missing: Mapping[str, Path] = {} if subset else pairing.missing
     ids = sorted([*pairing.pairs, *missing])

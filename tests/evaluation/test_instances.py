@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from medseg.cli.app import main
-from medseg.errors import GeometryError, InputError, PlanError
+from medseg.errors import GeometryError, InputError, OutputError, PlanError
 from medseg.evaluation import evaluate_instances
 from medseg.geometry import Geometry
 from medseg.io import write_volume
@@ -146,6 +146,19 @@ def test_many_objects_need_no_names(tmp_path: Path) -> None:
         read_objects(tmp_path / "masks")
 
 
+def test_a_picture_that_blurs_numbers_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(row_of(1, 2)[0].astype(np.uint8)).save(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match=r"a\.jpg: JPEG blurs object numbers; expected PNG"):
+        read_objects(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("tolerance_mm", [np.inf, np.nan, -1.0])
+def test_a_tolerance_that_is_no_length_is_refused(tolerance_mm: float, tmp_path: Path) -> None:
+    references = nifti(tmp_path / "ref", REFERENCES)
+    with pytest.raises(PlanError, match="the tolerance is"):
+        evaluate_instances(references, references, nsd_tolerance_mm=tolerance_mm)
+
+
 def test_the_command_leaves_a_report_and_takes_away_an_old_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,3 +177,15 @@ def test_the_command_leaves_a_report_and_takes_away_an_old_table(
     assert (tmp_path / "scores" / "instances.csv").is_file()
     evaluate(references, references, tmp_path / "scores", EvaluateRequest())
     assert not (tmp_path / "scores" / "instances.csv").exists()
+
+
+def test_a_table_of_objects_that_is_not_ours_stays(tmp_path: Path) -> None:
+    references, scores = nifti(tmp_path / "ref", REFERENCES), tmp_path / "scores"
+    evaluate(references, references, scores, EvaluateRequest())
+    (scores / "instances.csv").write_text("counted by hand")
+    evaluate(references, references, scores, EvaluateRequest())
+    with pytest.raises(OutputError, match=r"instances\.csv that medseg evaluate did not write"):
+        evaluate(references, references, scores, EvaluateRequest(instances=True))
+    (scores / "metrics.json").write_text("no JSON")
+    evaluate(references, references, scores, EvaluateRequest())
+    assert (scores / "instances.csv").read_text() == "counted by hand"
