@@ -106,7 +106,7 @@ class References:
 
     def _read_mask(self, case: str, path: Path) -> Segmentation:
         mask = _read(path, ignore=self._undecided.value_in(case, path))
-        self._undecided.saw(case, path, mask.array)
+        self._undecided.left_out(case, path, mask.array)
         return mask
 
     def _image_of(self, case: str) -> Path | None:

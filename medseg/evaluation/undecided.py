@@ -13,6 +13,7 @@ from medseg.evaluation.pairing import MASK, masks_in
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
 _UNSAID = 0  # background, which cannot be ignored
@@ -70,14 +71,26 @@ class Undecided:
         said = self._beside(path)
         return self._usual if said == _UNSAID else said
 
-    def saw(self, case: str, path: Path, array: NDArray[Any]) -> None:
-        """Take down what a reference holds, for the notes."""
+    def left_out(self, case: str, path: Path, array: NDArray[Any]) -> NDArray[np.bool_] | None:
+        """Return where a reference that was read is undecided; ``None`` where it is nowhere. It counts for the notes.
+
+        Parameters
+        ----------
+        case, path
+            Which reference.
+        array : integer
+            What it holds.
+        """
         value = self.value_in(case, path)
+        if value is None:
+            return None
+        there: NDArray[np.bool_] = array == value
+        if not there.any():
+            return None
         is_said = self._case(case) is not None or self._beside(path) != _UNSAID
-        if value is None or (is_said and self._name == MASK):
-            return
-        if (array == value).any():
+        if not is_said or self._name != MASK:
             self._met[value] = self._met.get(value, 0) + 1
+        return there
 
     def _case(self, case: str) -> Case | None:
         one = None if isinstance(self._given, Path) else self._given.get(case)
