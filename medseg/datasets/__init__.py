@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from medseg.datasets.each import for_each
 from medseg.datasets.findings import DatasetFinding, DatasetReport
-from medseg.datasets.ignored import usual_ignore
-from medseg.datasets.label_file import read_ignore, read_label_file
+from medseg.datasets.ignored import said_ignore, usual_ignore
+from medseg.datasets.label_file import read_label_file
 from medseg.datasets.labelling import with_labels
 from medseg.datasets.layouts import open_dataset
 from medseg.datasets.left_out import left_out
@@ -38,9 +38,9 @@ __all__ = [
     "open_dataset",
     "pixel_on_pixel",
     "read_case",
-    "read_ignore",
     "read_images",
     "read_label_file",
+    "said_ignore",
     "usual_ignore",
     "with_labels",
     "with_patients",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from medseg.geometry import Geometry
     from medseg.labels import LabelSet
 
+_Mask = TypeVar("_Mask", Segmentation, Volume)
 GRID_TOLERANCE = 0.1  # of the smallest voxel side: rounding in a header, not another grid
 _CHUNK = 1 << 20
 _WHOLE = "Export the series again, whole: training takes no slices that were never scanned"
@@ -141,7 +142,7 @@ def colour_channels(cases: Iterable[Case]) -> tuple[str, ...]:
     return COLOURS if counts == {1, len(COLOURS)} else ()
 
 
-def pixel_on_pixel(mask: Segmentation, path: Path, grid: Geometry) -> Segmentation:
+def pixel_on_pixel(mask: _Mask, path: Path, grid: Geometry) -> _Mask:
     """Return a mask that was read from a picture on the grid it was drawn on, where it has as many rows and columns.
 
     A picture says nothing of where its pixels lie or how large they are: one drawn on an X-ray lies pixel on pixel.
@@ -149,8 +150,8 @@ def pixel_on_pixel(mask: Segmentation, path: Path, grid: Geometry) -> Segmentati
 
     Parameters
     ----------
-    mask : Segmentation
-        What was read.
+    mask : Segmentation or Volume
+        What was read: labels, or object numbers.
     path : Path
         From where.
     grid : Geometry

@@ -12,7 +12,7 @@ import numpy as np
 from medseg.errors import GeometryError, InputError, PlanError
 from medseg.evaluation.pairing import named_labels, pair
 from medseg.evaluation.references import References
-from medseg.evaluation.scoring import CaseScore, LabelScore, score_case, score_missing
+from medseg.evaluation.scoring import CaseScore, LabelScore, require_length, score_case, score_missing
 from medseg.evaluation.summary import METRICS, mean_rows, summarise
 from medseg.labels import Label, LabelSet, distinct_color
 from medseg.metrics import frequency_weighted_iou, mean_accuracy, mean_iou, pixel_accuracy
@@ -151,8 +151,7 @@ def evaluate(
     PlanError
         Where a label has a name the result cannot carry, or the tolerance is no length.
     """
-    if not (np.isfinite(nsd_tolerance_mm) and nsd_tolerance_mm >= 0):
-        raise PlanError(f"the tolerance is {nsd_tolerance_mm} mm", expected="zero or more")
+    require_length(nsd_tolerance_mm)
     names = (named_labels(predictions) if predictions.is_dir() else LabelSet(())) if labels is None else labels
     _refuse_reserved(names)
     source = References(references, names)

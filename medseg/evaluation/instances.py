@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medseg.datasets import pixel_on_pixel
 from medseg.errors import GeometryError
 from medseg.evaluation.evaluate import Evaluation
 from medseg.evaluation.pairing import pair
-from medseg.evaluation.scoring import on_one_grid, score_case, score_missing
+from medseg.evaluation.scoring import on_one_grid, require_length, score_case, score_missing
 from medseg.evaluation.summary import interval
+from medseg.evaluation.undecided import Undecided
 from medseg.io.objects import read_objects
 from medseg.labels import LabelSet
 from medseg.metrics import THRESHOLDS, ObjectCounts, aggregated_jaccard, object_counts, object_overlap, pooled
@@ -27,6 +29,8 @@ from medseg.volume import Segmentation, Volume
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from medseg.case import Case
     from medseg.evaluation.scoring import CaseScore
     from medseg.progress import Progress
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 INSTANCES = "instances"
 """What `segment` calls the file of a case's objects, without suffix."""
 _FOREGROUND = LabelSet.from_names({1: "foreground"})
+_LEFT_OUT = 255  # in the foreground of a reference
 _MEANS = ("f1", "precision", "recall", "ap", "mean_ap", "pq", "aji")
 
 
@@ -134,7 +139,8 @@ def evaluate_instances(
         An output folder of ``medseg segment`` with ``<id>/instances.nii.gz``, a folder of masks of object numbers, or
         one such mask.
     references : Path or mapping of id to Case
-        Masks of object numbers with the same ids.
+        Masks of object numbers with the same ids. What is ignored in masks of labels is no object here, and a note
+        tells in how many references it was met (docs/images2d.md).
     subset : bool
         Leave references without prediction out instead of counting their objects as missed.
     nsd_tolerance_mm : float
@@ -148,7 +154,11 @@ def evaluate_instances(
         Where files do not pair or cannot be read.
     GeometryError
         Where a prediction and its reference lie on different grids.
+    PlanError
+        Where the tolerance is no length.
     """
+    require_length(nsd_tolerance_mm)
+    undecided = Undecided(references, name=INSTANCES)
     pairing = pair(predictions, _places(references), name=INSTANCES)
     missing: Mapping[str, Path] = {} if subset else pairing.missing
     ids = sorted([*pairing.pairs, *missing])
@@ -156,20 +166,18 @@ def evaluate_instances(
     objects: dict[str, InstanceScore] = {}
     for done, case in enumerate(ids):
         progress(Step("evaluate", done, len(ids), case))
-        if case in missing:
-            reference = read_objects(missing[case])
-            cases[case] = score_missing(_covered(reference))
-            objects[case] = _nothing_found(reference)
+        prediction, path = (None, missing[case]) if case in missing else pairing.pairs[case]
+        predicted, reference = _read(case, prediction, path)
+        left_out = undecided.left_out(case, path, reference.array)
+        true, covered = _without(reference, left_out), _covered(reference, left_out)
+        if predicted is None:
+            cases[case], objects[case] = score_missing(covered), _nothing_found(true)
             continue
-        predicted, reference = (read_objects(path) for path in pairing.pairs[case])
-        try:
-            predicted = on_one_grid(predicted, reference)
-        except GeometryError as error:
-            raise error.at(case) from error
-        cases[case] = score_case(_covered(predicted), _covered(reference), nsd_tolerance_mm=nsd_tolerance_mm)
-        objects[case] = score_objects(predicted, reference)
+        found = _without(predicted, left_out)
+        cases[case] = score_case(_covered(found), covered, nsd_tolerance_mm=nsd_tolerance_mm)
+        objects[case] = score_objects(found, true)
     progress(Step("evaluate", len(ids), len(ids)))
-    foreground = Evaluation(cases, _FOREGROUND, tuple(missing), nsd_tolerance_mm)
+    foreground = Evaluation(cases, _FOREGROUND, tuple(missing), nsd_tolerance_mm, undecided.notes)
     return InstanceEvaluation(foreground, objects)
 
 
@@ -192,8 +200,32 @@ def _places(references: Path | Mapping[str, Case]) -> Path | dict[str, Path]:
     return {i: case.reference for i, case in references.items() if case.reference is not None}
 
 
-def _covered(objects: Volume) -> Segmentation:
-    return Segmentation((objects.array[0] > 0).astype(np.uint8), objects.geometry, _FOREGROUND)
+def _read(case: str, prediction: Path | None, reference: Path) -> tuple[Volume | None, Volume]:
+    """Return a prediction, where there is one, and its reference on one grid; pictures lie pixel on pixel."""
+    true = read_objects(reference)
+    if prediction is None:
+        return None, true
+    found = pixel_on_pixel(read_objects(prediction), prediction, true.geometry)
+    true = pixel_on_pixel(true, reference, found.geometry)
+    try:
+        return on_one_grid(found, true), true
+    except GeometryError as error:
+        raise error.at(case) from error
+
+
+def _without(objects: Volume, left_out: NDArray[np.bool_] | None) -> Volume:
+    """Return objects with background where nobody decided."""
+    if left_out is None:
+        return objects
+    return replace(objects, array=np.where(left_out, objects.array.dtype.type(0), objects.array))
+
+
+def _covered(objects: Volume, left_out: NDArray[np.bool_] | None = None) -> Segmentation:
+    covered = (objects.array[0] > 0).astype(np.uint8)
+    if left_out is None:
+        return Segmentation(covered, objects.geometry, _FOREGROUND)
+    covered[left_out[0]] = _LEFT_OUT
+    return Segmentation(covered, objects.geometry, _FOREGROUND, _LEFT_OUT)
 
 
 def _nothing_found(reference: Volume) -> InstanceScore:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.case import Case
-from medseg.datasets import pixel_on_pixel, read_ignore, read_label_file, usual_ignore
+from medseg.datasets import pixel_on_pixel, read_label_file
 from medseg.errors import MedsegError
+from medseg.evaluation.undecided import Undecided
 from medseg.io import is_dicom, read_geometry, read_segmentation, structure_names
 from medseg.rois import RoiRules
 
@@ -27,8 +28,7 @@ class References:
 
     The rules are those of a case of a data set; else those of a ``labels.yaml`` in the folder of the references or
     beside it; else a structure is the label of its name. They speak of SEG and RTSTRUCT alone. Which value of a mask is
-    to be ignored is said by the case or such a file, too; else it is 255 where data sets have it so
-    (`medseg.datasets.usual_ignore`) and no label of the predictions has that id.
+    to be ignored is for `medseg.evaluation.undecided.Undecided` to say.
 
     Parameters
     ----------
@@ -40,6 +40,7 @@ class References:
 
     def __init__(self, given: Path | Mapping[str, Path] | Mapping[str, Case], names: LabelSet) -> None:
         self._given, self._names = given, names
+        self._undecided = Undecided(given, names.ids)
         self._left_out: dict[str, None] = {}
         self._renamed: dict[str, None] = {}
 
@@ -61,7 +62,7 @@ class References:
         if self._renamed:
             names = _some(list(self._renamed))
             notes.append(f"Labels have other names in the predictions than in the references' labels.yaml: {names}.")
-        return tuple(notes)
+        return (*notes, *self._undecided.notes)
 
     def read_pair(self, case: str, prediction: Path, reference: Path) -> tuple[Segmentation, Segmentation]:
         """Return a prediction and its reference; one that has no voxels of its own on the grid of the other.
@@ -73,7 +74,7 @@ class References:
         """
         own = RoiRules.from_labels(self._names) if len(self._names) else None
         if is_dicom(prediction) and not is_dicom(reference):
-            true = _read(reference, ignore=self._ignore_of(case, reference))
+            true = self._read_mask(case, reference)
             predicted = _read(prediction, onto=true.geometry, rules=own)
             return predicted, pixel_on_pixel(true, reference, predicted.geometry)
         grid = self._grid_of(case) if is_dicom(prediction) else None
@@ -91,7 +92,7 @@ class References:
             Where it cannot be read.
         """
         if not is_dicom(path):
-            return _read(path, ignore=self._ignore_of(case, path))
+            return self._read_mask(case, path)
         rules, image = self._rules_of(case), self._image_of(case)
         try:
             names = structure_names(path) or ()
@@ -103,14 +104,10 @@ class References:
         except MedsegError as error:
             raise error.at(case) from error
 
-    def _ignore_of(self, case: str, path: Path) -> int | None:
-        """Return the value of undecided voxels: that of the data set; else as said beside the masks, else as usual."""
-        one = None if isinstance(self._given, Path) else self._given.get(case)
-        if isinstance(one, Case):
-            return one.ignore
-        usual = usual_ignore(path)
-        default = None if usual in self._names.ids else usual
-        return read_ignore(path.parent, default=read_ignore(path.parent.parent, default=default))
+    def _read_mask(self, case: str, path: Path) -> Segmentation:
+        mask = _read(path, ignore=self._undecided.value_in(case, path))
+        self._undecided.left_out(case, path, mask.array)
+        return mask
 
     def _image_of(self, case: str) -> Path | None:
         one = None if isinstance(self._given, Path) else self._given.get(case)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from scipy import ndimage
 
-from medseg.errors import GeometryError
+from medseg.errors import GeometryError, PlanError
 from medseg.metrics import Counts, confusion_matrix, mean_iou, pixel_accuracy, surface_distances
 from medseg.resample import resample
 from medseg.volume import Segmentation, Volume, values_in
@@ -70,6 +70,18 @@ class CaseScore:
     pixel_accuracy: float | None
     miou: float | None
     foreign: frozenset[int] = field(default_factory=frozenset)
+
+
+def require_length(tolerance_mm: float) -> None:
+    """Refuse a tolerance of the surface Dice that is no length.
+
+    Raises
+    ------
+    PlanError
+        Where it is negative, infinite or no number.
+    """
+    if not (np.isfinite(tolerance_mm) and tolerance_mm >= 0):
+        raise PlanError(f"the tolerance is {tolerance_mm} mm", expected="zero or more")
 
 
 def score_case(
@@ -136,7 +148,7 @@ def score_case(
 
 
 def score_missing(reference: Segmentation, *, label_ids: Collection[int] | None = None) -> CaseScore:
-    """Score a reference that has no prediction: zero overlap, no surface, every voxel wrong.
+    """Score a reference that has no prediction: zero overlap, no surface, every voxel wrong that was decided on.
 
     Parameters
     ----------
@@ -157,7 +169,9 @@ def score_missing(reference: Segmentation, *, label_ids: Collection[int] | None 
     background = reference.array.size - sum(voxels[i] for i in wanted) - _ignored(reference)
     counts: dict[tuple[int, int | None], int] = {(0, None): background}
     counts.update({(i, None): voxels[i] for i in wanted})
-    return CaseScore(scores, counts, pixel_accuracy=0.0, miou=0.0, foreign=frozenset(present - wanted))
+    nothing_right = 0.0 if sum(counts.values()) else None
+    foreign = frozenset(present - wanted)
+    return CaseScore(scores, counts, pixel_accuracy=nothing_right, miou=nothing_right, foreign=foreign)
 
 
 def _ignored(reference: Segmentation) -> int:

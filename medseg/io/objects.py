@@ -14,7 +14,8 @@ from medseg.volume import Volume
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_PICTURES = (".png", ".bmp")  # their palettes are numbers; JPEG would blur them
+_PICTURES = (".png", ".bmp")  # their palettes are numbers
+_BLURRED = (".jpg", ".jpeg")
 _MOST = np.iinfo(np.int32).max
 
 
@@ -30,7 +31,7 @@ def read_objects(path: Path | str) -> Volume:
     Raises
     ------
     InputError
-        Where the file cannot be read, has several channels, or holds what is no object number.
+        Where the file cannot be read, is DICOM or JPEG, has several channels, or holds what is no object number.
 
     Examples
     --------
@@ -46,6 +47,9 @@ def read_objects(path: Path | str) -> Volume:
     path = Path(path)
     if is_dicom(path):
         raise InputError("DICOM is not read as numbered objects", expected="NIfTI, NRRD, TIFF or PNG", where=str(path))
+    if suffix_of(path) in _BLURRED:
+        expected, remedy = "PNG, TIFF, NIfTI or NRRD", "Save the numbers anew from where they come from"
+        raise InputError("JPEG blurs object numbers", expected=expected, where=str(path), remedy=remedy)
     try:
         stored = images.read_mask(path) if suffix_of(path) in _PICTURES else read_volume(path)
         if stored.array.shape[0] != 1:

@@ -113,7 +113,8 @@ def as_colours(volume: Volume, names: Sequence[str]) -> Volume:
     """Return a picture with the channels a data set or model has, where that takes no guess; else as it is.
 
     A grey picture is a colour picture of three equal channels, and a colour picture of three equal channels is a grey
-    one. Only channels called red, green and blue (or r, g, b) are colours: three other channels are never one.
+    one. Only channels called red, green and blue (or r, g, b) are colours: three other channels are never one. A
+    picture has one slice: volumes come as they are.
 
     Parameters
     ----------
@@ -133,6 +134,8 @@ def as_colours(volume: Volume, names: Sequence[str]) -> Volume:
     True
     """
     count, array = len(volume.channels), volume.array
+    if volume.geometry.shape[0] != 1:
+        return volume
     if count == 1 and _are_colours(names):
         return Volume(np.repeat(array, len(COLOURS), axis=0), volume.geometry, COLOURS)
     is_grey = len(names) == 1 and _are_colours(volume.channels) and bool((array == array[:1]).all())

@@ -116,7 +116,7 @@ def evaluate(
     OutputError
         Where `output` cannot hold the report, or holds files of its names that `evaluate` did not write.
     """
-    _require_writable(output)
+    _require_writable(output, objects=request.instances)
     if request.instances:
         return _evaluated_objects(predictions, references, output, request, progress)
     scores = _scores(predictions, references, request, progress)
@@ -144,28 +144,39 @@ def _evaluated_objects(
 
 
 def _write(document: dict[str, Any], table: str, output: Path, *, objects: str | None = None) -> None:
-    """Write the report; the table of objects goes where there is none, as an older one tells of other masks."""
+    """Write the report; our older table of objects goes where there is none now, as it tells of other masks."""
     texts = (json.dumps(document, indent=1, allow_nan=False) + "\n", table, evaluation_report(document))
     _make(output)
+    if objects is None and _scored_objects(output):  # before metrics.json, which says whose the table is
+        (output / _OBJECTS).unlink(missing_ok=True)
     for name, text in zip(_FILES, texts, strict=True):
         write_text(output / name, text)
-    if objects is None:
-        (output / _OBJECTS).unlink(missing_ok=True)
-    else:
+    if objects is not None:
         write_text(output / _OBJECTS, objects)
 
 
-def _require_writable(output: Path) -> None:
-    """Refuse a folder whose page belongs to a run or to `segment`, before anything is measured."""
+def _require_writable(output: Path, *, objects: bool) -> None:
+    """Refuse a folder whose page or table belongs to somebody else, before anything is measured."""
     if output.exists() and not output.is_dir():
         raise OutputError("there is a file of this name", expected="a folder", where=str(output))
     foreign = [name for name in (*_FILES, _OBJECTS) if (output / name).exists()]
-    if foreign and not (output / _FILES[0]).is_file():
+    if (output / _FILES[0]).is_file():
+        foreign = [_OBJECTS] if objects and _OBJECTS in foreign and not _scored_objects(output) else []
+    if foreign:
         raise OutputError(
             f"the folder holds a {foreign[0]} that medseg evaluate did not write",
             where=str(output),
             remedy="Name another folder",
         )
+
+
+def _scored_objects(output: Path) -> bool:
+    """Tell whether the table of objects in a folder is ours: its metrics.json then tells of objects, too."""
+    try:
+        document = json.loads((output / _FILES[0]).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and "instances" in document
 
 
 def _make(output: Path) -> None:

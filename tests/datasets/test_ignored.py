@@ -93,6 +93,19 @@ def test_nnunets_ignore_label_is_one(writer: Writer) -> None:
     assert (dataset.labels.names, dataset.ignore) == (("a",), 2)
 
 
+@pytest.mark.parametrize(("document", "beside"), [(2, ""), (3, "ignore: 1\n")])
+def test_an_id_said_to_be_ignored_and_a_label_is_refused(writer: Writer, document: int, beside: str) -> None:
+    writer.image("imagesTr/x_0000.nii.gz")
+    writer.mask("labelsTr/x.nii.gz", values=(1, 2))
+    writer.json({"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1, "b": 2, "ignore": document}})
+    if beside:
+        (writer.root / "labels.yaml").write_text(beside)
+    with pytest.raises(InputError, match=r"the id \d is to be ignored and is a label; expected one of the two"):
+        open_dataset(writer.root)
+    (writer.root / "labels.yaml").write_text("ignore: none\n")
+    assert (open_dataset(writer.root).labels.names, open_dataset(writer.root).ignore) == (("a", "b"), None)
+
+
 def test_check_tells_the_share(pairs: Callable[..., Path]) -> None:
     (found,) = (f for f in check_dataset(pairs(0, 1, 1, 255, palette=VOC)).findings if f.code == "ignored-voxels")
     assert (found.severity, "in 25 % of" in found.message) == ("note", True)

@@ -74,6 +74,14 @@ def test_wrong_number_of_channels_is_refused(writer: Writer) -> None:
         read_images([path], channels=["T1", "T2"])
 
 
+def test_a_volume_is_no_picture_to_be_coloured(writer: Writer) -> None:
+    path = writer.image("a.nii.gz")
+    with pytest.raises(InputError, match="3 channel names"):
+        read_images([path], channels=["red", "green", "blue"])
+    slice_ = writer.image("b.nii.gz", shape=(6, 7, 1))  # one slice, whatever the file's format
+    assert read_images([slice_], channels=["red", "green", "blue"]).array.shape == (3, 1, 7, 6)
+
+
 def test_content_hash_follows_bytes_only(writer: Writer) -> None:
     writer.image("x/a.nii")
     mask = writer.mask("x/m.nii")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from medseg.errors import InputError
 from medseg.evaluation import evaluate, score_case
 from medseg.evaluation.scoring import score_missing
 from medseg.geometry import Geometry
@@ -125,3 +127,48 @@ def test_where_nothing_was_decided_nothing_is_scored() -> None:
     reference = Segmentation(np.full((1, 4, 5), IGNORE, np.uint8), grid, LABELS, IGNORE)
     score = score_case(Segmentation(np.ones((1, 4, 5), np.uint8), grid, LABELS), reference)
     assert (score.labels, score.counts, score.pixel_accuracy, score.miou) == ({}, {}, None, None)
+    missed = score_missing(reference)
+    assert (missed.labels, missed.pixel_accuracy, missed.miou) == ({}, None, None)
+
+
+@pytest.mark.parametrize("place", ["masks", "."])
+def test_the_ignore_label_of_dataset_json_is_no_class(tmp_path: Path, place: str) -> None:
+    predicted, true = pair(SIZES[0], 0)
+    true[true == IGNORE] = 3
+    predictions = written(tmp_path / "out", {"a": predicted}, palette=False)
+    references = written(tmp_path / "masks", {"a": true}, palette=False)
+    labels = {"background": 0, "pet": [1, 2], "cow": 5, "ignore": 3}  # nnU-Net's regions are no reason to stop
+    (tmp_path / place / "dataset.json").write_text(json.dumps({"labels": labels}))
+    result = evaluate(predictions, references)
+    assert (result.labels.ids, result.notes) == ((1, 2, 5), ())
+    (tmp_path / "labels.yaml").write_text("ignore: none\n")  # goes before
+    assert evaluate(predictions, references).labels.ids == (1, 2, 3, 5)
+
+
+def test_a_dataset_json_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
+    predicted, true = pair(SIZES[0], 0)
+    predictions = written(tmp_path / "out", {"a": predicted}, palette=False)
+    references = written(tmp_path / "masks", {"a": true}, palette=False)
+    (tmp_path / "dataset.json").write_text('{"labels": {"cat": 1, "ignore": 1}}')
+    with pytest.raises(InputError, match=r"dataset\.json: the id 1 is to be ignored and is a label"):
+        evaluate(predictions, references)
+    (tmp_path / "dataset.json").write_text('["something else"]')
+    assert evaluate(predictions, references).labels.ids == (1, 2, 5, 255)
+
+
+def test_a_guess_is_told_and_made_once_for_all(tmp_path: Path) -> None:
+    """The first mask decides, as in training: what 255 is must not change from picture to picture."""
+    pairs = {f"p{n}": pair(size, n) for n, size in enumerate(SIZES)}
+    pairs["p1"][1][pairs["p1"][1] == IGNORE] = 0
+    predictions = written(tmp_path / "out", {i: predicted for i, (predicted, _) in pairs.items()}, palette=False)
+    references = written(tmp_path / "masks", {i: true for i, (_, true) in pairs.items()}, palette=True)
+    Image.fromarray(pairs["p2"][1]).save(references / "p2.png")  # grey, but the same rims
+    result = evaluate(predictions, references)
+    assert result.labels.ids == (1, 2, 5)
+    (note,) = result.notes
+    assert "255 was ignored in 2 references" in note
+    assert "'ignore: none' in labels.yaml" in note
+    (references / "labels.yaml").write_text("ignore: 255\n")
+    assert evaluate(predictions, references).notes == ()
+    (references / "labels.yaml").write_text("ignore: none\n")
+    assert evaluate(predictions, references).labels.ids == (1, 2, 5, 255)

@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 
 from medseg.cli.app import main
-from medseg.errors import GeometryError, InputError, PlanError
+from medseg.errors import GeometryError, InputError, OutputError, PlanError
 from medseg.evaluation import evaluate_instances
 from medseg.geometry import Geometry
 from medseg.io import write_volume
 from medseg.io.objects import read_objects
+from medseg.labels import voc_color
 from medseg.metrics import THRESHOLDS
 from medseg.volume import Volume
 from medseg.workflows.evaluate import EvaluateRequest, evaluate
@@ -146,6 +147,65 @@ def test_many_objects_need_no_names(tmp_path: Path) -> None:
         read_objects(tmp_path / "masks")
 
 
+def test_a_picture_that_blurs_numbers_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(row_of(1, 2)[0].astype(np.uint8)).save(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match=r"a\.jpg: JPEG blurs object numbers; expected PNG"):
+        read_objects(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("tolerance_mm", [np.inf, np.nan, -1.0])
+def test_a_tolerance_that_is_no_length_is_refused(tolerance_mm: float, tmp_path: Path) -> None:
+    references = nifti(tmp_path / "ref", REFERENCES)
+    with pytest.raises(PlanError, match="the tolerance is"):
+        evaluate_instances(references, references, nsd_tolerance_mm=tolerance_mm)
+
+
+def test_rims_that_nobody_decided_on_are_no_objects(tmp_path: Path) -> None:
+    """VOC draws a rim of 255 around every object; what is predicted there counts for nothing."""
+    reference = np.zeros(GRID.shape, np.uint8)
+    for place, number in enumerate((1, 2)):
+        reference[0, 1:11, 12 * place : 12 * place + 10] = 255
+        reference[0, 2:10, 12 * place + 1 : 12 * place + 9] = number
+    predicted = np.where(reference == 255, 7, reference).astype(np.uint16)
+    picture = Image.fromarray(reference[0])
+    picture.putpalette([shade for i in range(256) for shade in voc_color(i)])
+    for name in "ab":
+        (tmp_path / "ref").mkdir(exist_ok=True)
+        picture.save(tmp_path / "ref" / f"{name}.png")
+    scores = evaluate_instances(nifti(tmp_path / "out", {"a": predicted}), tmp_path / "ref")
+    a, b = scores.to_json()["instances"]["cases"]
+    assert (a["predicted"], a["reference"], a["f1"], a["by_threshold"][-1]["tp"]) == (2, 2, 1.0, 2)
+    assert (b["predicted"], b["reference"], b["f1"]) == (0, 2, 0.0)
+    foreground = scores.to_json()["summary"]
+    assert sum(scores.foreground.cases["a"].counts.values()) == (reference != 255).sum()
+    assert foreground["foreground"]["dice"]["mean"] == 0.5  # 1 of a, 0 of b, which has no prediction
+    (note,) = scores.to_json()["notes"]
+    assert "255 was ignored in 2 references" in note
+
+
+def test_a_number_that_is_said_to_be_ignored_is_told(tmp_path: Path) -> None:
+    """What labels.yaml says is meant for classes; here the number of an object may be the same."""
+    references = nifti(tmp_path / "ref", REFERENCES)
+    (tmp_path / "labels.yaml").write_text("ignore: 2\n")
+    scores = evaluate_instances(references, references)
+    assert [case["reference"] for case in scores.to_json()["instances"]["cases"]] == [3, 2]
+    assert "2 was ignored in 1 reference," in scores.foreground.notes[0]
+    (tmp_path / "ref" / "labels.yaml").write_text("ignore: none\n")
+    scores = evaluate_instances(references, references)
+    assert ([case["reference"] for case in scores.to_json()["instances"]["cases"]], scores.foreground.notes) == (
+        [4, 2],
+        (),
+    )
+
+
+def test_pictures_of_objects_lie_pixel_on_pixel_on_an_x_ray(tmp_path: Path) -> None:
+    """A picture does not say how large a pixel is; the other mask does, on either side."""
+    small = Geometry(GRID.shape, np.diag([1.0, 0.3, 0.2, 1.0]) @ GRID.affine)
+    drawn, found = png(tmp_path / "png", REFERENCES), nifti(tmp_path / "nii", REFERENCES, grid=small)
+    for predictions, references in ((found, drawn), (drawn, found), (drawn, drawn)):
+        assert evaluate_instances(predictions, references).to_json()["instances"]["pooled"][0]["f1"] == 1
+
+
 def test_the_command_leaves_a_report_and_takes_away_an_old_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,3 +224,15 @@ def test_the_command_leaves_a_report_and_takes_away_an_old_table(
     assert (tmp_path / "scores" / "instances.csv").is_file()
     evaluate(references, references, tmp_path / "scores", EvaluateRequest())
     assert not (tmp_path / "scores" / "instances.csv").exists()
+
+
+def test_a_table_of_objects_that_is_not_ours_stays(tmp_path: Path) -> None:
+    references, scores = nifti(tmp_path / "ref", REFERENCES), tmp_path / "scores"
+    evaluate(references, references, scores, EvaluateRequest())
+    (scores / "instances.csv").write_text("counted by hand")
+    evaluate(references, references, scores, EvaluateRequest())
+    with pytest.raises(OutputError, match=r"instances\.csv that medseg evaluate did not write"):
+        evaluate(references, references, scores, EvaluateRequest(instances=True))
+    (scores / "metrics.json").write_text("no JSON")
+    evaluate(references, references, scores, EvaluateRequest())
+    assert (scores / "instances.csv").read_text() == "counted by hand"
