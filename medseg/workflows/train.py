@@ -22,7 +22,7 @@ from medseg.training import train as train_member
 from medseg.training.checkpoint import load_checkpoint
 from medseg.training.engine import training_precision
 from medseg.workflows.initial import start
-from medseg.workflows.plan import PlanRequest, make_plan
+from medseg.workflows.plan import PlanRequest, make_plan, require_same_labels
 from medseg.workflows.resumed import resumed
 from medseg.workflows.run_folder import RunFolder
 from medseg.workflows.validation import FoldScores, after_training_s, validate
@@ -224,6 +224,7 @@ def _planned(dataset: Path, folder: RunFolder, request: TrainRequest, progress: 
         data = with_labels(data, progress=progress)
         return data, resumed(plan, request.plan.settings), dataset_sha256(data.cases)
     proposal = make_plan(dataset, _unended(request), progress=progress)
+        require_same_labels(plan, data, where=str(folder.plan), begun=True)
     return proposal.dataset, proposal.plan, proposal.fingerprint.content_sha256
 
 

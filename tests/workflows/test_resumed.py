@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from medseg.errors import PlanError
@@ -9,7 +11,14 @@ from medseg.labels import LabelSet
 from medseg.plan import CaseFingerprint, ChannelFingerprint, Fingerprint, Plan, read_recipe
 from medseg.plan.recipe import recipe_folder
 from medseg.planning import Resources, resolve
+from medseg.workflows.plan import PlanRequest
 from medseg.workflows.resumed import resumed
+from medseg.workflows.train import TrainRequest, train
+from tests.training.stand_ins import small_plan
+from tests.workflows.ellipsoids import ellipsoids
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LABELS = LabelSet.from_names({3: "cell", 7: "nucleus"})
 CPU = Resources("cpu", 8_000_000_000, cores=2)
@@ -174,3 +183,24 @@ def test_what_is_open_may_change() -> None:
     assert (changed.infer.instances.method, changed.infer.instances.labels) == ("watershed", (7,))
     assert resumed(changed, ["infer.instances.labels=all"]).infer.instances.labels == ()
     assert changed.network == plan.network
+
+
+@pytest.mark.parametrize(
+    ("labels", "ignore", "message"),
+    [
+        ({1: "blob"}, 9, "the plan ignores the id 9; expected no id, as the data set does.*begin another run"),
+        ({1: "blob", 2: "other"}, None, "the plan's labels are blob, other; expected those of the data set: blob"),
+    ],
+)
+def test_a_run_goes_on_only_with_the_labels_it_began_with(
+    labels: dict[int, str], ignore: int | None, message: str, tmp_path: Path
+) -> None:
+    dataset, run = ellipsoids(tmp_path, 2), tmp_path / "run"
+    (run / "fold_0" / "last").mkdir(parents=True)
+    document = small_plan().model_dump(mode="json") | {"labels": LabelSet.from_names(labels).to_json()}
+    (run / "plan.yaml").write_text(Plan.from_document(document | {"ignore_label": ignore}).to_yaml())
+    for settings in ((), ("ignore_label=null",)):
+        request = TrainRequest(plan=PlanRequest(settings=settings, device="cpu"), resume=True)
+        with pytest.raises(PlanError, match=message) as caught:
+            train(dataset, run, request)
+        assert str(run / "plan.yaml") in str(caught.value)
