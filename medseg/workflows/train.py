@@ -110,6 +110,8 @@ def train(dataset: Path, run: Path, request: TrainRequest, *, progress: Progress
     folder = RunFolder(run)
     if request.rank == 0:
         folder.require_free(resume=request.resume, overwrite=request.overwrite)
+        if request.overwrite and request.init is not None:
+            folder.require_outside(request.init)
     training_precision(request.precision, hardware.resolve_device(request.plan.device))  # refuses what cannot be had
     folds = _folds_asked(request)
     data, plan, content = _planned(dataset, folder, request, progress)

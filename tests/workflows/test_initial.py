@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from medseg.cli.app import main
-from medseg.errors import InputError, MedsegError, PlanError
+from medseg.errors import InputError, MedsegError, OutputError, PlanError
 from medseg.io.hashing import file_sha256
 from medseg.model import Card, DataNote, load_model, save_model
 from medseg.networks import build
@@ -107,6 +107,32 @@ def test_bad_weights_leave_an_earlier_run_alone(dataset: Path, tmp_path: Path) -
 
 def test_only_name_and_hash_are_noted(tmp_path: Path) -> None:
     plan = small_plan()
+@pytest.mark.parametrize(
+    ("out", "named"),
+    [
+        ("run", "run"),
+        ("run", "run/model"),
+        ("run", "run/weights.pth"),
+        ("run", "elsewhere/../run/model"),
+        ("run", "link"),
+        ("run/model", "run"),  # a run folder stands for its model
+    ],
+)
+def test_a_run_is_not_overwritten_by_one_that_starts_from_it(
+    out: str, named: str, dataset: Path, plan: Plan, tmp_path: Path
+) -> None:
+    model = model_of(plan, tmp_path / "run" / "model")
+    (tmp_path / "run" / "plan.yaml").write_text(plan.to_yaml())
+    weights_file(plan, tmp_path / "run" / "weights.pth")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(model)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    request = TrainRequest(plan=PlanRequest(settings=SETTINGS, device="cpu"), overwrite=True, init=tmp_path / named)
+    with pytest.raises(OutputError, match=r"--overwrite empties.*Copy them elsewhere"):
+        train(dataset, tmp_path / out, request)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
     path = weights_file(plan, tmp_path / "w.pth")
     begun = start(plan, path, inflate=False, folds=[0, 1], began_with=None, content="")
     assert begun.plan.initial == InitialNote(name="w.pth", sha256=file_sha256(path))
