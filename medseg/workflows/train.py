@@ -143,7 +143,7 @@ class _Run:
         self, folder: RunFolder, request: TrainRequest, data: Dataset, *, start: Start, content: str, progress: Progress
     ) -> None:
         self.folder, self.request, self.data, self.plan, self.content = folder, request, data, start.plan, content
-        self.initial, self.progress = start.weights, progress
+        self.start, self.progress = start, progress
         self.remarks = left_out(data, progress=progress)
         self.trained_s = 0.0
 
@@ -169,7 +169,7 @@ class _Run:
                 started=begun,
                 reserve_s=reserve + WRITING_S,
                 resume=request.resume and self.folder.can_go_on(fold),
-                initial=self.initial.get(fold),
+                initial=self.start.weights(fold),
             ),
             progress=self.progress,
         )
@@ -224,9 +224,9 @@ def _planned(dataset: Path, folder: RunFolder, request: TrainRequest, progress: 
         plan = folder.read_plan()
         data = with_patients(open_dataset(dataset, channels=plan.channels), progress=progress)
         data = with_labels(data, progress=progress)
+        require_same_labels(plan, data, where=str(folder.plan), begun=True)
         return data, resumed(plan, request.plan.settings), dataset_sha256(data.cases)
     proposal = make_plan(dataset, _unended(request), progress=progress)
-        require_same_labels(plan, data, where=str(folder.plan), begun=True)
     return proposal.dataset, proposal.plan, proposal.fingerprint.content_sha256
 
 
