@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from medseg.errors import PlanError
@@ -29,11 +29,22 @@ _SEEN = (
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A plan that notes what its run starts from, the weights of each fold yet to begin, and what became of them."""
+    """A plan that notes what its run starts from, the folds yet to begin, and what became of the first one's."""
 
     plan: Plan
-    weights: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
+    source: Source | None = None
+    inflate: bool = False
+    folds: tuple[int, ...] = ()
     report: InitReport | None = None
+
+    def weights(self, fold: int) -> Mapping[str, Tensor] | None:
+        """Return the whole state a fold begins with; None where it begins afresh or goes on.
+
+        It is made when it is asked for: of all folds together it would fill the memory.
+        """
+        if self.source is None or fold not in self.folds:
+            return None
+        return initial_weights(self.plan, self.source, fold=fold, inflate=self.inflate).weights
 
     def write(self, path: Path, *, progress: Progress = ignore) -> None:
         """Leave the report beside the plan, and tell its first line at once."""
@@ -74,7 +85,7 @@ def start(
     if began_with is not None and plan.initial != noted:
         raise PlanError("a run that has begun cannot change what it started from", expected=_in_words(noted))
     if source is None:
-        _require_no_weights(noted, folds, inflate=inflate)
+        _require_no_weights(noted, folds, inflate=inflate, begun=began_with is not None)
         return Start(plan)
     if began_with is not None and noted is None:
         raise PlanError(
@@ -83,12 +94,12 @@ def start(
     if noted is not None and noted.sha256 != source.note.sha256:
         raise PlanError(f"--init names {source.note.in_words}", expected=_in_words(noted), remedy=_AGAIN)
     plan = plan.model_copy(update={"initial": noted or source.note})
-    begun = {fold: initial_weights(plan, source, fold=fold, inflate=inflate) for fold in folds}
-    weights = {fold: initial.weights for fold, initial in begun.items()}
-    report = next((initial.report for initial in begun.values()), None)
-    if report is not None and _has_seen(source, plan, folds, content):
+    if not folds:
+        return Start(plan)
+    report = initial_weights(plan, source, fold=folds[0], inflate=inflate).report  # what fits one fold fits all
+    if _has_seen(source, plan, folds, content):
         report = replace(report, remarks=(*report.remarks, _SEEN))
-    return Start(plan, weights, report)
+    return Start(plan, source, inflate, tuple(folds), report)
 
 
 def _has_seen(source: Source, plan: Plan, folds: Sequence[int], content: str) -> bool:
@@ -99,12 +110,13 @@ def _has_seen(source: Source, plan: Plan, folds: Sequence[int], content: str) ->
     return model.plan.train.folds != plan.train.folds or not set(folds) <= set(model.weights)
 
 
-def _require_no_weights(noted: InitialNote | None, folds: Sequence[int], *, inflate: bool) -> None:
+def _require_no_weights(noted: InitialNote | None, folds: Sequence[int], *, inflate: bool, begun: bool) -> None:
     """Refuse to start without weights where some are noted, or asked about."""
     if noted is not None and folds:
+        instead = "" if begun else "; or plan anew, or with --set initial=null, to start from fresh ones"
         raise PlanError(
             f"fold {folds[0]} starts from {noted.in_words}, as the plan notes, and no weights were given",
-            remedy="Name them with --init PATH; or plan anew, or with --set initial=null, to start from fresh ones",
+            remedy=f"Name them with --init PATH{instead}",
         )
     if inflate and noted is None:
         raise PlanError("--inflate was given without weights", expected="--init PATH beside it")

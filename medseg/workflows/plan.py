@@ -127,21 +127,42 @@ def make_plan(path: Path, request: PlanRequest, *, progress: Progress = ignore) 
     plan = plan.with_settings(later)
     if document is None and not folds_asked:
         plan = _with_folds(plan, dataset)
+    require_same_labels(plan, dataset, where=request.recipe)
+    gone = left_out(dataset, progress=progress)
+    return PlanProposal(dataset, measured, plan, estimate(plan, measured, resources=resources), gone)
+
+
+def require_same_labels(plan: Plan, dataset: Dataset, *, where: str, begun: bool = False) -> None:
+    """Refuse a plan with other labels than the data set, or that ignores another id.
+
+    Parameters
+    ----------
+    plan, dataset : Plan, Dataset
+        What is compared.
+    where : str
+        The plan's path, for errors.
+    begun : bool
+        Whether a run by this plan has begun, so that the plan can no longer change.
+
+    Raises
+    ------
+    PlanError
+        Where they differ.
+    """
     if plan.labels.ids != dataset.labels.ids:
         raise PlanError(
             f"the plan's labels are {', '.join(plan.labels.names)}",
             expected=f"those of the data set: {', '.join(dataset.labels.names)}",
-            where=request.recipe,
+            where=where,
         )
     if plan.ignore_label != dataset.ignore:
+        instead = "begin another run (--overwrite, or another folder)" if begun else "change ignore_label in the plan"
         raise PlanError(
             f"the plan ignores {_id_or_none(plan.ignore_label)}",
             expected=f"{_id_or_none(dataset.ignore)}, as the data set does",
-            where=request.recipe,
-            remedy="Say 'ignore' in the data set's labels.yaml as the plan does, or change ignore_label in the plan",
+            where=where,
+            remedy=f"Say 'ignore' in the data set's labels.yaml as the plan does, or {instead}",
         )
-    gone = left_out(dataset, progress=progress)
-    return PlanProposal(dataset, measured, plan, estimate(plan, measured, resources=resources), gone)
 
 
 def _id_or_none(ignore: int | None) -> str:

@@ -97,6 +97,23 @@ class RunFolder:
                 "the folder holds something medseg train did not write", where=where, remedy="Name another folder"
             )
 
+    def require_outside(self, init: Path) -> None:
+        """Refuse weights to start from that lie where an earlier run is taken away; touches nothing.
+
+        Raises
+        ------
+        OutputError
+            Where they lie in this folder, by whatever path they are named.
+        """
+        places = (init, init / "model")  # a run folder stands for its model
+        if any(place.exists() and place.resolve().is_relative_to(self.root.resolve()) for place in places):
+            raise OutputError(
+                "the weights to start from lie in the run folder, which --overwrite empties",
+                expected="a path outside of it",
+                where=str(init),
+                remedy="Copy them elsewhere and name the copy, or name another run folder",
+            )
+
     def begin(self, plan: Plan, *, resume: bool) -> None:
         """Write the plan the run goes by; but for `resume`, take away what an earlier run left.
 

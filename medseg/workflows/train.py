@@ -14,7 +14,7 @@ from medseg.errors import PlanError
 from medseg.inference import Segmenter, hardware
 from medseg.io.atomic import write_text
 from medseg.model import Card, DataNote, save_model
-from medseg.plan import Recipe, read_recipe
+from medseg.plan import read_recipe
 from medseg.progress import Progress, ignore
 from medseg.report import training_report
 from medseg.training import PreparedStore, TrainSettings, prepare_dataset
@@ -22,7 +22,8 @@ from medseg.training import train as train_member
 from medseg.training.checkpoint import load_checkpoint
 from medseg.training.engine import training_precision
 from medseg.workflows.initial import start
-from medseg.workflows.plan import PlanRequest, make_plan
+from medseg.workflows.plan import PlanRequest, make_plan, require_same_labels
+from medseg.workflows.resumed import resumed
 from medseg.workflows.run_folder import RunFolder
 from medseg.workflows.validation import FoldScores, after_training_s, validate
 
@@ -109,6 +110,8 @@ def train(dataset: Path, run: Path, request: TrainRequest, *, progress: Progress
     folder = RunFolder(run)
     if request.rank == 0:
         folder.require_free(resume=request.resume, overwrite=request.overwrite)
+        if request.overwrite and request.init is not None:
+            folder.require_outside(request.init)
     training_precision(request.precision, hardware.resolve_device(request.plan.device))  # refuses what cannot be had
     folds = _folds_asked(request)
     data, plan, content = _planned(dataset, folder, request, progress)
@@ -140,7 +143,7 @@ class _Run:
         self, folder: RunFolder, request: TrainRequest, data: Dataset, *, start: Start, content: str, progress: Progress
     ) -> None:
         self.folder, self.request, self.data, self.plan, self.content = folder, request, data, start.plan, content
-        self.initial, self.progress = start.weights, progress
+        self.start, self.progress = start, progress
         self.remarks = left_out(data, progress=progress)
         self.trained_s = 0.0
 
@@ -166,7 +169,7 @@ class _Run:
                 started=begun,
                 reserve_s=reserve + WRITING_S,
                 resume=request.resume and self.folder.can_go_on(fold),
-                initial=self.initial.get(fold),
+                initial=self.start.weights(fold),
             ),
             progress=self.progress,
         )
@@ -221,7 +224,8 @@ def _planned(dataset: Path, folder: RunFolder, request: TrainRequest, progress: 
         plan = folder.read_plan()
         data = with_patients(open_dataset(dataset, channels=plan.channels), progress=progress)
         data = with_labels(data, progress=progress)
-        return data, plan.with_settings(_still_open(plan, request.plan)), dataset_sha256(data.cases)
+        require_same_labels(plan, data, where=str(folder.plan), begun=True)
+        return data, resumed(plan, request.plan.settings), dataset_sha256(data.cases)
     proposal = make_plan(dataset, _unended(request), progress=progress)
     return proposal.dataset, proposal.plan, proposal.fingerprint.content_sha256
 
@@ -236,14 +240,6 @@ def _start(plan: Plan, folder: RunFolder, request: TrainRequest, *, folds: tuple
         began_with=folder.read_plan() if request.resume else None,
         content=content,
     )
-
-
-def _still_open(plan: Plan, asked: PlanRequest) -> tuple[str, ...]:
-    """Return the settings a plan still has a field for; those of its recipe alone were decided when the run began."""
-    open_settings = tuple(s for s in asked.settings if plan.has_field(s.partition("=")[0]))
-    decided = tuple(s for s in asked.settings if s not in open_settings)
-    Recipe().with_settings(decided)  # refuses what is no field of either
-    return open_settings
 
 
 def _unended(request: TrainRequest) -> PlanRequest:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from medseg.cli.app import main
-from medseg.errors import InputError, MedsegError, PlanError
+from medseg.errors import InputError, MedsegError, OutputError, PlanError
 from medseg.io.hashing import file_sha256
 from medseg.model import Card, DataNote, load_model, save_model
 from medseg.networks import build
-from medseg.plan import InitialNote, Plan, TrainPlan
+from medseg.plan import InitialNote, Plan
 from medseg.training.checkpoint import load_checkpoint
 from medseg.training.engine import own_random_state
+from medseg.training.initial import initial_weights
+from medseg.workflows import initial
 from medseg.workflows.initial import start
 from medseg.workflows.plan import PlanRequest
 from medseg.workflows.train import TrainRequest, train
@@ -89,7 +91,7 @@ def test_a_run_says_what_it_started_from_and_keeps_to_it(
     capsys.readouterr()
     assert main(["train", str(dataset), "-o", str(run), "--resume", "--init", str(other)]) == 1
     assert "expected before (SHA-256" in capsys.readouterr().err
-    with pytest.raises(PlanError, match="fold 1 starts from before"):
+    with pytest.raises(PlanError, match=r"fold 1 starts from before.*given. Name them with --init PATH\.$"):
         train(dataset, run, TrainRequest(plan=PlanRequest(device="cpu"), fold="1", resume=True))
 
 
@@ -105,12 +107,38 @@ def test_bad_weights_leave_an_earlier_run_alone(dataset: Path, tmp_path: Path) -
     assert (run / "plan.yaml").read_text() == "hours of work"
 
 
+@pytest.mark.parametrize(
+    ("out", "named"),
+    [
+        ("run", "run"),
+        ("run", "run/model"),
+        ("run", "run/weights.pth"),
+        ("run", "elsewhere/../run/model"),
+        ("run", "link"),
+        ("run/model", "run"),  # a run folder stands for its model
+    ],
+)
+def test_a_run_is_not_overwritten_by_one_that_starts_from_it(
+    out: str, named: str, dataset: Path, plan: Plan, tmp_path: Path
+) -> None:
+    model = model_of(plan, tmp_path / "run" / "model")
+    (tmp_path / "run" / "plan.yaml").write_text(plan.to_yaml())
+    weights_file(plan, tmp_path / "run" / "weights.pth")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(model)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    request = TrainRequest(plan=PlanRequest(settings=SETTINGS, device="cpu"), overwrite=True, init=tmp_path / named)
+    with pytest.raises(OutputError, match=r"--overwrite empties.*Copy them elsewhere"):
+        train(dataset, tmp_path / out, request)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_only_name_and_hash_are_noted(tmp_path: Path) -> None:
     plan = small_plan()
     path = weights_file(plan, tmp_path / "w.pth")
     begun = start(plan, path, inflate=False, folds=[0, 1], began_with=None, content="")
     assert begun.plan.initial == InitialNote(name="w.pth", sha256=file_sha256(path))
-    assert set(begun.weights) == {0, 1}
+    assert begun.folds == (0, 1)
     assert Plan.from_document(begun.plan.model_dump(mode="json")) == begun.plan
     assert "initial" not in Plan.model_validate(plan.model_dump(exclude={"initial"})).model_fields_set
 
@@ -132,7 +160,7 @@ def test_a_resumed_run_needs_no_weights_and_takes_no_others(tmp_path: Path) -> N
     fresh, noted = small_plan(), start(small_plan(), path, inflate=False, folds=[0], began_with=None, content="").plan
     for resumed, given in ((noted, None), (noted, path), (fresh, None)):
         begun = start(resumed, given, inflate=False, folds=[], began_with=resumed, content="")
-        assert (begun.plan, begun.weights, begun.report) == (resumed, {}, None)
+        assert (begun.plan, begun.weights(0), begun.report) == (resumed, None, None)
     with pytest.raises(PlanError, match=r"--init names 2\.pth"):
         start(noted, other, inflate=False, folds=[], began_with=noted, content="")
     with pytest.raises(PlanError, match="the run began with fresh weights"):
@@ -167,12 +195,22 @@ def test_a_model_of_the_same_data_may_have_seen_what_validates(
     assert any("scores flatter" in remark for remark in report.remarks) is warned
 
 
-def test_weights_reach_the_run_of_every_fold(tmp_path: Path) -> None:
-    plan = small_plan()
-    plan = plan.model_copy(update={"train": TrainPlan(patch_size=(8, 8, 8), batch_size=2, folds=2)})
-    begun = start(
-        plan, model_of(plan, tmp_path / "model", members=2), inflate=False, folds=[0, 1], began_with=None, content=""
-    )
+def test_each_folds_weights_are_made_when_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def noting(*given: Any, fold: int, **more: Any) -> Any:
+        made.append(fold)
+        return initial_weights(*given, fold=fold, **more)
+
+    monkeypatch.setattr(initial, "initial_weights", noting)
+    plan = small_plan(folds=3)
+    model = model_of(plan, tmp_path / "model", members=2)
+    begun = start(plan, model, inflate=False, folds=[0, 1], began_with=None, content="")
+    assert made == [0]
     for fold in (0, 1):
+        weights = begun.weights(fold)
+        assert weights is not None
         for name, tensor in weights_of(plan, fold).items():
-            torch.testing.assert_close(begun.weights[fold][name], tensor, rtol=0, atol=0)
+            torch.testing.assert_close(weights[name], tensor, rtol=0, atol=0)
+    assert made == [0, 0, 1]
+    assert begun.weights(2) is None  # has a checkpoint to go on from
