@@ -191,7 +191,7 @@ def test_what_does_not_go_together_is_said_in_words(name: str, setting: str, wor
 def test_too_little_memory_names_what_takes_it() -> None:
     with pytest.raises(PlanError, match="the weights of FCN-8s"):
         resolve(recipe("fcn8s", "network.dimensions=2"), PICTURES, resources=with_memory(CPU, 2))
-    with pytest.raises(PlanError, match=r"a batch of 4000 .* gpu_memory_gb"):
+    with pytest.raises(PlanError, match=r"a batch of 4000 .*gpu_memory_gb"):
         resolve(recipe("pspnet", "train.batch_size=4000"), ABDOMEN, resources=GPU)
 
 
