@@ -99,7 +99,10 @@ def sized(
             break
         sides = smaller
     if fixed + fewest * per_sample > budget:
-        raise _too_large(shape, fewest, fixed=fixed, budget=budget, is_given=bool(batch or patch))
+        is_own_limit = resources.device == "cuda" and budget == int(gpu_memory_gb * 1e9)
+        ways_out = ["Allow more with " + ("--set train.gpu_memory_gb" if is_own_limit else "--memory")]
+        ways_out += ["ask for less"] if batch or patch else ["use slices: -r unet2d"] * (len(shape.patch) > 2)
+        raise _too_large(shape, fewest, fixed=fixed, budget=budget, ways_out=ways_out)
     if patch is not None and shape.patch != tuple(patch):
         raise PlanError(
             f"the patch {tuple(patch)} does not fit the network's strides {shape.network.divisor}",
@@ -109,19 +112,15 @@ def sized(
     return Sizes(shape.network, shape.patch, batch or _batch(task, shape, resources, most))
 
 
-def _too_large(shape: Design, fewest: int, *, fixed: int, budget: int, is_given: bool) -> PlanError:
+def _too_large(shape: Design, fewest: int, *, fixed: int, budget: int, ways_out: Sequence[str]) -> PlanError:
     """Return what does not fit, and the ways out."""
-    there = f"the {max(0, budget) / 1e9:.1f} GB there are for it"
-    if fixed > budget:
-        return PlanError(
-            f"the weights of {shape.network.in_words} take {fixed / 1e9:.1f} GB in training, more than {there}",
-            remedy="Allow more (--memory, on a GPU train.gpu_memory_gb), or make it narrower: --set network.width=16",
-        )
-    instead = "ask for less" if is_given else "use slices: -r unet2d" if len(shape.patch) > 2 else "a narrower network"
-    return PlanError(
-        f"a batch of {fewest} of patches of {shape.patch} takes more than {there}",
-        remedy=f"Allow more (--memory, on a GPU train.gpu_memory_gb), or {instead}",
-    )
+    there = f"the {max(0, budget) / 1e9:.2g} GB that are there beside PyTorch"
+    if fixed > budget > 0:
+        found = f"the weights of {shape.network.in_words} take {fixed / 1e9:.2g} GB in training, more than {there}"
+        ways_out = [*ways_out, "a narrower network: --set network.width=16"]
+    else:
+        found = f"a batch of {fewest} of patches of {shape.patch} takes more than {there}"
+    return PlanError(found, remedy=", or ".join(ways_out))
 
 
 def _first_patch(task: Task) -> tuple[int, ...]:

@@ -63,7 +63,7 @@ def test_resume_redoes_what_was_refined_otherwise(
         manifest = run_batch(load, [three_scans], out=tmp_path / "out", options=BatchOptions(resume=resume))
         return {status: n for status, n in manifest.counts.items() if n}, manifest.to_json()["options"]["crf"]
 
-    values = CrfPlan().model_dump(mode="json")
+    values = CrfPlan(appearance_sigma_intensity=0.04).model_dump(mode="json")  # the model is one of pictures
     assert run(resume=False) == ({"done": 3}, None)
     assert run(on=True) == ({"done": 3}, values)
     assert run("infer.crf={}") == ({"skipped": 3}, values)
@@ -82,7 +82,7 @@ def test_the_command_switches_the_crf(
         document = json.loads(capsys.readouterr().out)
         return {status: n for status, n in document["counts"].items() if n}, document["options"]["crf"]
 
-    values = CrfPlan().model_dump(mode="json")
+    values = CrfPlan(appearance_sigma_intensity=0.04).model_dump(mode="json")  # the model is one of pictures
     assert run("--crf") == ({"done": 3}, values)
     assert run("--crf") == ({"skipped": 3}, values)
     assert run("--no-crf") == ({"done": 3}, None)
