@@ -66,9 +66,15 @@ def test_resume_redoes_what_was_refined_otherwise(
     values = CrfPlan(appearance_sigma_intensity=0.04).model_dump(mode="json")  # the model is one of pictures
     assert run(resume=False) == ({"done": 3}, None)
     assert run(on=True) == ({"done": 3}, values)
-    assert run("infer.crf={}") == ({"skipped": 3}, values)
-    assert run("infer.crf.iterations=2") == ({"done": 3}, values | {"iterations": 2})
-    assert run("infer.crf.iterations=2", on=True) == ({"skipped": 3}, values | {"iterations": 2})
+    assert run("infer.crf={appearance_sigma_intensity: 0.04}") == ({"skipped": 3}, values)
+    assert run("infer.crf={iterations: 2, appearance_sigma_intensity: 0.04}") == (
+        {"done": 3},
+        values | {"iterations": 2},
+    )
+    assert run("infer.crf={iterations: 2, appearance_sigma_intensity: 0.04}", on=True) == (
+        {"skipped": 3},
+        values | {"iterations": 2},
+    )
     assert run("infer.crf.iterations=2", on=False) == ({"done": 3}, None)
 
 
