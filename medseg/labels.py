@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MAX_LABEL_ID = 65535
+IGNORED = -1
+"""The class of voxels nobody decided on, in every label array and tensor of training."""
 _SIDE = re.compile(  # words for a side; `left` and `right` also inside others (lungleft), but no cleft and no bright
     r"(?<!c)left|(?<![bfpw])right|(?<![a-z])(link\w*|recht\w*|gauche|droite?|izquierd[ao]|derech[ao]|lh|rh|l|r)(?![a-z0-9])"
 )

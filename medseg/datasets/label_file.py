@@ -22,7 +22,7 @@ With nested structures ``regions: {"whole tumour": [1, 2], "core": 2}`` takes th
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from medseg.datasets.listing import id_and_name, labels_from_mapping, read_json, split_ignore
 from medseg.documents import read_yaml
@@ -31,11 +31,12 @@ from medseg.labels import LabelSet
 from medseg.rois import RoiRules, name_of_pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from medseg.rois import Overlap
 
+T = TypeVar("T")
 LABEL_FILES = ("labels.yaml", "labels.yml", "labels.json")
 _OPTIONS = ("overlap", "order", "threshold")
 _FULL = ("labels", "rois", "regions")
@@ -49,14 +50,11 @@ def read_label_file(folder: Path) -> RoiRules | None:
     InputError, PlanError
         Where the file is there and cannot be understood.
     """
-    path = _label_file(folder)
-    if path is None:
-        return None
-    document = _document(path)
-    try:
+
+    def rules(document: object) -> RoiRules | None:
         return None if document and split_ignore(document)[0] == {} else rules_from(document)
-    except (InputError, PlanError) as error:
-        raise error.at(str(path)) from error
+
+    return _read(folder, rules, None)
 
 
 def read_ignore(folder: Path, *, default: int | None = None) -> int | None:
@@ -67,21 +65,23 @@ def read_ignore(folder: Path, *, default: int | None = None) -> int | None:
     InputError, PlanError
         Where the file is there and cannot be understood.
     """
-    path = _label_file(folder)
+
+    def ignored(document: object) -> int | None:
+        return _without_ignore(document, default)[1]
+
+    return _read(folder, ignored, default)
+
+
+def _read(folder: Path, what: Callable[[object], T], default: T) -> T:
+    """Return what the label document in a folder says, or `default` without one; a fault in it names the file."""
+    path = next((folder / name for name in LABEL_FILES if (folder / name).is_file()), None)
     if path is None:
         return default
+    document = read_json(path) if path.suffix == ".json" else read_yaml(path)
     try:
-        return _without_ignore(_document(path), default)[1]
+        return what(document)
     except (InputError, PlanError) as error:
         raise error.at(str(path)) from error
-
-
-def _label_file(folder: Path) -> Path | None:
-    return next((folder / name for name in LABEL_FILES if (folder / name).is_file()), None)
-
-
-def _document(path: Path) -> object:
-    return read_json(path) if path.suffix == ".json" else read_yaml(path)
 
 
 def _without_ignore(document: object, default: int | None = None) -> tuple[object, int | None]:

@@ -18,7 +18,7 @@ from medseg.errors import GeometryError
 from medseg.evaluation.evaluate import Evaluation
 from medseg.evaluation.pairing import pair
 from medseg.evaluation.scoring import on_one_grid, require_length, score_case, score_missing
-from medseg.evaluation.summary import interval
+from medseg.evaluation.summary import summary_of
 from medseg.evaluation.undecided import Undecided
 from medseg.io.objects import read_objects
 from medseg.labels import LabelSet
@@ -104,7 +104,7 @@ class InstanceEvaluation:
             "cases": cases,
             "pooled": [_row(counts) for counts in total],
             "mean_ap": _mean_ap(total),
-            "mean": {name: _summary([case[name] for case in cases]) for name in _MEANS},
+            "mean": {name: summary_of([case[name] for case in cases]) for name in _MEANS},
         }
         return self.foreground.to_json() | {"instances": found}
 
@@ -251,13 +251,3 @@ def _mean_ap(counts: Sequence[ObjectCounts]) -> float | None:
     """Return the mean of the average precision over all thresholds, the score of the Data Science Bowl 2018."""
     values = [one.average_precision for one in counts]
     return float(np.mean([v for v in values if v is not None])) if values[0] is not None else None
-
-
-def _summary(values: Sequence[float | None]) -> dict[str, Any]:
-    defined = np.array([value for value in values if value is not None], dtype=np.float64)
-    return {
-        "mean": float(defined.mean()) if len(defined) else None,
-        "median": float(np.median(defined)) if len(defined) else None,
-        "ci95": interval(defined),
-        "n": len(defined),
-    }

@@ -84,15 +84,26 @@ def interval(values: NDArray[np.float64]) -> list[float] | None:
     return [float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)]
 
 
-def _summary(values: Sequence[float | None], occurs: Sequence[bool]) -> dict[str, Any]:
+def summary_of(values: Sequence[float | None]) -> dict[str, Any]:
+    """Return ``mean``, ``median``, ``ci95`` and ``n`` of the values that are defined.
+
+    Examples
+    --------
+    >>> summary_of([0.5, None, 0.5])
+    {'mean': 0.5, 'median': 0.5, 'ci95': [0.5, 0.5], 'n': 2}
+    """
     defined = np.array([v for v in values if v is not None], dtype=np.float64)
     return {
         "mean": float(defined.mean()) if len(defined) else None,
         "median": float(np.median(defined)) if len(defined) else None,
         "ci95": interval(defined),
         "n": len(defined),
-        "undefined": sum(present and v is None for v, present in zip(values, occurs, strict=True)),
     }
+
+
+def _summary(values: Sequence[float | None], occurs: Sequence[bool]) -> dict[str, Any]:
+    undefined = sum(present and v is None for v, present in zip(values, occurs, strict=True))
+    return summary_of(values) | {"undefined": undefined}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

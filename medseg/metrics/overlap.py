@@ -213,9 +213,9 @@ def frequency_weighted_iou(matrix: NDArray[np.int64]) -> float | None:
     >>> frequency_weighted_iou(np.array([[6, 2], [0, 2]]))
     0.7
     """
-    hits, there = np.diagonal(matrix), matrix.sum(axis=1)
+    hits, unions = _hits_and_unions(matrix)
+    there = matrix.sum(axis=1)
     occurs = there > 0
-    unions = there + matrix.sum(axis=0)[: len(hits)] - hits
     return float((there[occurs] * hits[occurs] / unions[occurs]).sum() / there.sum()) if occurs.any() else None
 
 
@@ -232,10 +232,15 @@ def mean_iou(matrix: NDArray[np.int64]) -> float | None:
     >>> mean_iou(np.array([[6, 2], [0, 2]]))
     0.625
     """
-    hits = np.diagonal(matrix)
-    unions = matrix.sum(axis=1) + matrix.sum(axis=0)[: len(hits)] - hits
+    hits, unions = _hits_and_unions(matrix)
     occurs = unions > 0
     return float(np.mean(hits[occurs] / unions[occurs])) if occurs.any() else None
+
+
+def _hits_and_unions(matrix: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return each class's voxels that are right, and those that are of it in reference or prediction."""
+    hits = np.diagonal(matrix)
+    return hits, matrix.sum(axis=1) + matrix.sum(axis=0)[: len(hits)] - hits
 
 
 def require_same_shape(prediction: NDArray[Any], reference: NDArray[Any]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medseg.metrics.instances import object_overlap
 from medseg.metrics.overlap import require_same_shape
 
 if TYPE_CHECKING:
@@ -62,15 +63,12 @@ def rand_score(prediction: NDArray[Any], reference: NDArray[Any]) -> RandScore |
     0.6
     """
     require_same_shape(prediction, reference)
-    inside = reference > 0
-    if not inside.any():
+    overlap = object_overlap(np.where(reference > 0, prediction, 0), reference)
+    if not len(overlap.reference_voxels):
         return None
-    _, true = np.unique(reference[inside], return_inverse=True)
-    _, found = np.unique(prediction[inside], return_inverse=True)
-    is_background = prediction[inside] == 0
-    alone = int(is_background.sum())
-    pairs = true[~is_background].astype(np.int64) * (int(found.max()) + 1) + found[~is_background]
-    together = float((np.unique(pairs, return_counts=True)[1].astype(np.float64) ** 2).sum()) + alone
-    in_reference = float((np.bincount(true).astype(np.float64) ** 2).sum())
-    in_prediction = float((np.bincount(found[~is_background]).astype(np.float64) ** 2).sum()) + alone
-    return RandScore(split=together / in_reference, merge=together / in_prediction)
+    shared, true, found = (
+        voxels.astype(np.float64) for voxels in (overlap.shared, overlap.reference_voxels, overlap.predicted_voxels)
+    )
+    alone = float(true.sum() - shared.sum())
+    together = float((shared**2).sum()) + alone
+    return RandScore(split=together / float((true**2).sum()), merge=together / (float((found**2).sum()) + alone))

@@ -15,6 +15,8 @@ from medseg.planning import rules
 from medseg.planning.sizing import CUDA_TARGET_GB, Sizes, Task, sized
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from medseg.labels import LabelSet
     from medseg.plan import Fingerprint, InstanceRecipe, Optimizer, Recipe
     from medseg.plan.part import AxisName
@@ -61,17 +63,18 @@ def _resolved(recipe: Recipe, fingerprint: Fingerprint, resources: Resources) ->
     mirror = rules.mirror_axes(recipe, fingerprint, without=axis)
     if resources.device == "cpu" and recipe.network.dimensions == 3:
         mirror = ()  # bodies lie one way on the working grid; a short run has no time to learn the others too
+    normalisation = rules.normalisation(recipe, names, fingerprint.channels)
     return Plan(
         channels=names,
         labels=fingerprint.labels,
         preprocess=PreprocessPlan(
             orientation=recipe.preprocess.orientation,
             spacing_mm=spacing,
-            normalisation=rules.normalisation(recipe, names, fingerprint.channels),
+            normalisation=normalisation,
         ),
         network=sizes.network,
         train=_train(recipe, sizes, resources.device, axis=axis, augment=AugmentPlan(mirror_axes=mirror)),
-        infer=_infer(recipe, fingerprint, mirror),
+        infer=_infer(recipe, fingerprint, mirror, kinds=[n.kind for n in normalisation]),
         ignore_label=fingerprint.ignore_label,
     )
 
@@ -152,18 +155,19 @@ def _turning(augment: AugmentPlan, patch: tuple[int, ...], axis: int | None) -> 
     return augment.model_copy(update={"rotation_deg": (a, b, c)})
 
 
-def _infer(recipe: Recipe, fingerprint: Fingerprint, mirror: tuple[AxisName, ...]) -> InferPlan:
+def _infer(
+    recipe: Recipe, fingerprint: Fingerprint, mirror: tuple[AxisName, ...], *, kinds: Sequence[str]
+) -> InferPlan:
     asked = recipe.infer
     labels = fingerprint.labels
     names = labels.names if asked.largest_component == "all" else asked.largest_component
-    kinds = rules.normalisation(recipe, rules.channel_names(recipe, fingerprint), fingerprint.channels)
     return InferPlan(
         overlap=asked.overlap,
         mirror_axes=mirror if asked.mirror_axes == "auto" else asked.mirror_axes,
         largest_component=tuple(labels.by_name(name).id for name in names),
         instances=None if asked.instances is None else _instances(asked.instances, labels),
         select=asked.select,
-        crf=None if asked.crf is None else asked.crf.resolved([n.kind for n in kinds]),
+        crf=None if asked.crf is None else asked.crf.resolved(kinds),
     )
 
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from medseg.labels import IGNORED
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-IGNORED = -1
-"""The label of voxels that nobody labelled: no loss sees them."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import torch
 from monai.losses.cldice import soft_skel
 from scipy import ndimage
 
-from medseg.training.loss_row import IGNORED
+from medseg.labels import IGNORED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

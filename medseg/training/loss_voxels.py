@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch.nn import functional as F
 
-from medseg.training.loss_row import IGNORED
+from medseg.labels import IGNORED
 
 if TYPE_CHECKING:
     from torch import Tensor

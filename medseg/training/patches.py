@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from medseg.errors import PlanError
-from medseg.training.store import IGNORED
+from medseg.labels import IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from medseg.labels import IGNORED
 from medseg.networks import memory_format
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class PatchScore:
             image, label = self._next()
             with engine.autocast():
                 logits = network(engine.to_device(image))
-            decided = label >= 0  # what is ignored is -1
+            decided = label != IGNORED
             predicted, label = logits.argmax(1).cpu()[decided], label[decided]
             hit = predicted[predicted == label]
             seen = (hit, predicted, label)

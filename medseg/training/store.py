@@ -21,6 +21,7 @@ import numpy as np
 from medseg.datasets import content_sha256, for_each, read_case
 from medseg.errors import MedsegError, OutputError
 from medseg.io.hashing import file_sha256
+from medseg.labels import IGNORED
 from medseg.preprocess import prepare, prepare_mask
 from medseg.progress import ignore
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from medseg.progress import Progress
 
 SCHEMA = 1
-IGNORED = -1  # the class of voxels nobody decided on, in every label array and tensor of training
 SAMPLES = 2000  # foreground voxels remembered for each class of a case
 IMAGE, LABEL, FOREGROUND, ENTRY = "image.npy", "label.npy", "foreground.npy", "entry.json"
 _FULL = {errno.ENOSPC, errno.EDQUOT}

@@ -27,6 +27,7 @@ from monai.transforms.transform import Randomizable
 from torch.nn import functional as F
 
 from medseg.errors import PlanError
+from medseg.labels import IGNORED
 from medseg.plan.part import AXES
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Augmentation:
         if self.slice_axis is not None:
             rotation = (rotation[self.slice_axis],)
         self.spatial = _Spatial(augment, rotation)
-        self.outside = 0 if plan.ignore_label is None else -1
+        self.outside = 0 if plan.ignore_label is None else IGNORED
         self.intensity = _intensity(augment, dimensions=len(self.patch))
         inner = self.spatial.reach(self.patch)
         self.extract_size = _with_slice(inner, self.slice_axis)
