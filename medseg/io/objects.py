@@ -9,6 +9,7 @@ import numpy as np
 
 from medseg.errors import InputError
 from medseg.io import images, is_dicom, read_volume, suffix_of
+from medseg.io.voxels import whole_numbers
 from medseg.volume import Volume
 
 if TYPE_CHECKING:
@@ -63,12 +64,4 @@ def _numbers(array: NDArray[Any]) -> NDArray[Any]:
     """Return stored numbers as unsigned integers."""
     if array.dtype.kind == "u":
         return array
-    low, high = array.min(), array.max()
-    if not (np.isfinite(low) and np.isfinite(high)) or low < 0 or high > _MOST:
-        raise InputError(f"the mask holds numbers from {low:g} to {high:g}", expected=f"object numbers, 0 to {_MOST}")
-    numbers = array.astype(np.uint16 if high <= np.iinfo(np.uint16).max else np.uint32)
-    if array.dtype.kind == "f" and not np.array_equal(numbers, array):
-        raise InputError(
-            "the mask holds numbers that are not whole", expected="object numbers", remedy="Is it a probability map?"
-        )
-    return numbers
+    return whole_numbers(array, highest=_MOST, what="object numbers", kinds=(np.uint16, np.uint32))

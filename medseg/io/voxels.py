@@ -91,17 +91,40 @@ def mask_values(array_zyx: NDArray[Any]) -> NDArray[Any]:
     """
     if array_zyx.dtype in (np.uint8, np.uint16):
         return array_zyx
-    low, high = array_zyx.min(), array_zyx.max()
+    return whole_numbers(array_zyx, highest=MAX_LABEL_ID, what="label ids", kinds=(np.uint8, np.uint16))
+
+
+def whole_numbers(
+    array: NDArray[Any], *, highest: int, what: str, kinds: Sequence[type[np.unsignedinteger[Any]]]
+) -> NDArray[Any]:
+    """Return stored numbers in the first of some unsigned types that holds them.
+
+    Parameters
+    ----------
+    array : array
+        Whole numbers, or floating-point ones that are whole.
+    highest : int
+        What they may be at most.
+    what : str
+        What they are, in the words of an error.
+    kinds : sequence of type
+        By rising size; the last holds `highest`.
+
+    Raises
+    ------
+    InputError
+        Where a number is not finite, not whole, negative, or too high.
+    """
+    low, high = array.min(), array.max()
+    found = f"the mask holds numbers from {low:g} to {high:g}"
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise InputError("the mask holds numbers that are not finite", expected="label ids")
-    if low < 0 or high > MAX_LABEL_ID:
-        raise InputError(f"the mask holds numbers from {low:g} to {high:g}", expected=f"label ids, 0 to {MAX_LABEL_ID}")
-    ids = array_zyx.astype(np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16)
-    if array_zyx.dtype.kind == "f" and not np.array_equal(ids, array_zyx):
-        raise InputError(
-            "the mask holds numbers that are not whole", expected="label ids", remedy="Is it a probability map?"
-        )
-    return ids
+        raise InputError(f"{found}, which are not finite", expected=what)
+    if low < 0 or high > highest:
+        raise InputError(found, expected=f"{what}, 0 to {highest}")
+    numbers = array.astype(next(kind for kind in kinds if high <= np.iinfo(kind).max))
+    if array.dtype.kind == "f" and not np.array_equal(numbers, array):
+        raise InputError("the mask holds numbers that are not whole", expected=what, remedy="Is it a probability map?")
+    return numbers
 
 
 def channel_names(count: int) -> tuple[str, ...]:

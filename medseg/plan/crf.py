@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from medseg.plan.part import Auto, Count, Part, Positive
+from medseg.plan.part import Auto, Count, NonNegative, Part, Positive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 IN_STANDARD_DEVIATIONS = 0.2
 IN_SHARES_OF_THE_RANGE = 0.04  # a picture's values lie between 0 and 1, where 0.2 is most of what tells things apart
 
@@ -20,9 +17,9 @@ class _Kernels(Part):
     """What plan and recipe have in common."""
 
     iterations: Count = 5
-    smoothness_weight: Weight = 1.0
+    smoothness_weight: NonNegative = 1.0
     smoothness_sigma_mm: Positive = 1.5
-    appearance_weight: Weight = 2.0
+    appearance_weight: NonNegative = 2.0
     appearance_sigma_mm: Positive = 5.0
 
 

@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from medseg.plan.part import Count, Part
+from medseg.plan.part import Count, NonNegative, Part
 
 InstanceMethod = Literal["components", "watershed"]
-_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Separation(Part):
@@ -22,8 +21,8 @@ class _Separation(Part):
 
     method: InstanceMethod = "components"
     neck: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    minimum_distance_mm: _Amount = 0.0
-    minimum_mm3: _Amount = 0.0
+    minimum_distance_mm: NonNegative = 0.0
+    minimum_mm3: NonNegative = 0.0
     connectivity: Literal[6, 18, 26] = 26
 
 

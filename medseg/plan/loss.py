@@ -6,9 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from medseg.plan.part import Count, Part, Positive
-
-Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+from medseg.plan.part import Count, NonNegative, Part, Positive
 
 
 def _require_one(**weights: float) -> None:
@@ -22,7 +20,7 @@ def _weighs_a_class(weights: tuple[float, ...]) -> tuple[float, ...]:
     return weights
 
 
-ClassWeights = Annotated[tuple[Share, ...], AfterValidator(_weighs_a_class)]
+ClassWeights = Annotated[tuple[NonNegative, ...], AfterValidator(_weighs_a_class)]
 """One weight a class, the background's first; empty where all count alike."""
 
 
@@ -30,8 +28,8 @@ class DiceCrossEntropy(Part):
     """Soft Dice plus cross-entropy; `batch_dice` sums the overlap over the batch before dividing."""
 
     kind: Literal["dice_ce"] = "dice_ce"
-    dice_weight: Share = 1.0
-    cross_entropy_weight: Share = 1.0
+    dice_weight: NonNegative = 1.0
+    cross_entropy_weight: NonNegative = 1.0
     batch_dice: bool = True
     class_weights: ClassWeights = ()
 
@@ -67,7 +65,7 @@ class Focal(Part):
     """Cross-entropy that easy voxels hardly enter (Lin 2017, arXiv:1708.02002); `gamma` of 0 is cross-entropy."""
 
     kind: Literal["focal"] = "focal"
-    gamma: Share = 2.0
+    gamma: NonNegative = 2.0
     class_weights: ClassWeights = ()
 
 
@@ -75,9 +73,9 @@ class DiceFocal(Part):
     """Soft Dice plus focal loss (Zhu 2019, arXiv:1808.05238)."""
 
     kind: Literal["dice_focal"] = "dice_focal"
-    dice_weight: Share = 1.0
-    focal_weight: Share = 1.0
-    gamma: Share = 2.0
+    dice_weight: NonNegative = 1.0
+    focal_weight: NonNegative = 1.0
+    gamma: NonNegative = 2.0
     batch_dice: bool = True
     class_weights: ClassWeights = ()
 
@@ -95,8 +93,8 @@ class Tversky(Part):
     """
 
     kind: Literal["tversky"] = "tversky"
-    alpha: Share = 0.3
-    beta: Share = 0.7
+    alpha: NonNegative = 0.3
+    beta: NonNegative = 0.7
     gamma: Positive = 1.0
     batch_dice: bool = True
 
@@ -110,8 +108,8 @@ class Boundary(Part):
     """Soft Dice plus cross-entropy plus the boundary loss (Kervadec 2019, arXiv:1812.07032), which is in mm."""
 
     kind: Literal["boundary"] = "boundary"
-    dice_weight: Share = 1.0
-    cross_entropy_weight: Share = 1.0
+    dice_weight: NonNegative = 1.0
+    cross_entropy_weight: NonNegative = 1.0
     boundary_weight: Positive = 0.01
     batch_dice: bool = True
     class_weights: ClassWeights = ()
@@ -124,8 +122,8 @@ class CentrelineDice(Part):
     """
 
     kind: Literal["cldice"] = "cldice"
-    dice_weight: Share = 1.0
-    cross_entropy_weight: Share = 1.0
+    dice_weight: NonNegative = 1.0
+    cross_entropy_weight: NonNegative = 1.0
     cldice_weight: Positive = 1.0
     iterations: Count = 3
     batch_dice: bool = True

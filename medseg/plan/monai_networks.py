@@ -6,9 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from medseg.plan.part import Count, Part
-
-Share = Annotated[float, Field(ge=0, lt=1)]
+from medseg.plan.part import Count, Part, Share
 
 
 class SegResNetSpec(Part):

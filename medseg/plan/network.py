@@ -8,10 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from medseg.plan.encoder import EncoderSpec, Norm, ResNetSpec, Stride, VGGSpec
 from medseg.plan.monai_networks import MedNeXtSpec, SegResNetSpec, SwinUNETRSpec
-from medseg.plan.part import Count, Part
-
-Share = Annotated[float, Field(ge=0, lt=1)]
-Weight = Annotated[float, Field(ge=0)]
+from medseg.plan.part import Count, NonNegative, Part, Share
 
 
 class UNetSpec(Part):
@@ -155,7 +152,7 @@ class FCNSpec(_OnEncoder):
     variant: Literal["32s", "16s", "8s"] = "8s"
     classifier_features: Count = 4096
     classifier_kernel: Count = 7
-    auxiliary_weight: Weight = 0.0
+    auxiliary_weight: NonNegative = 0.0
 
     @property
     def in_words(self) -> str:
@@ -194,7 +191,7 @@ class DeepLabSpec(_OnEncoder):
     head_features: Count = 256
     low_level_features: Count = 48
     norm: Norm = "batch"
-    auxiliary_weight: Weight = 0.0
+    auxiliary_weight: NonNegative = 0.0
 
     @property
     def in_words(self) -> str:
@@ -231,7 +228,7 @@ class PSPNetSpec(_OnEncoder):
     head_features: Count = 512
     norm: Norm = "batch"
     dropout: Share = 0.1
-    auxiliary_weight: Weight = 0.4
+    auxiliary_weight: NonNegative = 0.4
 
     @property
     def in_words(self) -> str:

@@ -8,11 +8,9 @@ from pydantic import BeforeValidator, Field
 
 from medseg.plan.encoder import Norm
 from medseg.plan.network import with_kind
-from medseg.plan.part import Auto, Count, Part
+from medseg.plan.part import Auto, Count, NonNegative, Part, Share
 
 EncoderName = Literal["vgg16", "vgg19", "resnet18", "resnet34", "resnet50", "resnet101"]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Weight = Annotated[float, Field(ge=0)]
 
 
 class _NetworkRecipe(Part):
@@ -59,7 +57,7 @@ class FCNRecipe(_OnEncoderRecipe):
     encoder: EncoderName = "vgg16"
     classifier_features: Count | Auto = "auto"
     dropout: Share = 0.5
-    auxiliary_weight: Weight = 0.0
+    auxiliary_weight: NonNegative = 0.0
 
 
 class DeepLabRecipe(_OnEncoderRecipe):
@@ -72,7 +70,7 @@ class DeepLabRecipe(_OnEncoderRecipe):
     head_features: Count | Auto = "auto"
     dropout: Share | Auto = "auto"
     multi_grid: bool = False
-    auxiliary_weight: Weight = 0.0
+    auxiliary_weight: NonNegative = 0.0
 
 
 class PSPNetRecipe(_OnEncoderRecipe):
@@ -83,7 +81,7 @@ class PSPNetRecipe(_OnEncoderRecipe):
     bins: tuple[Count, ...] = Field(default=(1, 2, 3, 6), min_length=1)
     head_features: Count | Auto = "auto"
     dropout: Share = 0.1
-    auxiliary_weight: Weight = 0.4
+    auxiliary_weight: NonNegative = 0.4
 
 
 class SegResNetRecipe(_NetworkRecipe):

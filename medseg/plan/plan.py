@@ -12,7 +12,7 @@ from medseg.plan.instances import InstancePlan
 from medseg.plan.loss import class_weights
 from medseg.plan.monai_networks import MedNeXtSpec, SwinUNETRSpec
 from medseg.plan.network import NetworkSpec, smallest_batch
-from medseg.plan.part import AxisName, Codes, Count, Labels, Part, Positive, Selection, Triple
+from medseg.plan.part import AxisName, Codes, Count, Labels, Part, Positive, Selection, Share, Triple
 from medseg.plan.training import TrainPlan
 
 
@@ -62,7 +62,7 @@ class InferPlan(Part):
     `crf` refines what the network says; null for no CRF.
     """
 
-    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    overlap: Share = 0.5
     mirror_axes: tuple[AxisName, ...] = ()
     largest_component: tuple[Count, ...] = ()
     instances: InstancePlan | None = None

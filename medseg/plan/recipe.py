@@ -12,7 +12,7 @@ from medseg.plan.crf import CrfRecipe
 from medseg.plan.instances import InstanceRecipe
 from medseg.plan.loss import DiceCrossEntropy, Loss
 from medseg.plan.network_recipe import NetworkRecipe, UNetRecipe
-from medseg.plan.part import Auto, AxisName, Codes, Count, Fraction, Part, PatchSize, Positive, Selection, Triple
+from medseg.plan.part import Auto, AxisName, Codes, Count, Fraction, Part, PatchSize, Positive, Selection, Share, Triple
 from medseg.plan.training import AugmentPlan, Optimizer
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class TrainRecipe(Part):
     loss: Loss = Field(default_factory=DiceCrossEntropy)
     foreground_fraction: Fraction = 0.33
     augment: AugmentPlan | Auto = "auto"
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] | Auto = "auto"
+    ema_decay: Share | Auto = "auto"
     folds: Annotated[int, Field(ge=2)] = 5
     seed: int = 0
 
@@ -48,7 +48,7 @@ class TrainRecipe(Part):
 class InferRecipe(Part):
     """`InferPlan` with ``auto``; `largest_component` names labels, or ``all``; `select` is a rule for `segment`."""
 
-    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    overlap: Share = 0.5
     mirror_axes: tuple[AxisName, ...] | Auto = "auto"
     largest_component: tuple[str, ...] | Literal["all"] = ()
     instances: InstanceRecipe | None = None

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, FiniteFloat, model_validator
 
 from medseg.plan.loss import DiceCrossEntropy, Loss
-from medseg.plan.part import AxisName, Count, Fraction, Part, PatchSize, Positive
+from medseg.plan.part import AxisName, Count, Fraction, NonNegative, Part, PatchSize, Positive, Share
 
 
 class AdamW(Part):
@@ -15,7 +15,7 @@ class AdamW(Part):
 
     kind: Literal["adamw"] = "adamw"
     learning_rate: Positive = 2e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    weight_decay: NonNegative = 1e-2
     warmup: Fraction = 0.1
 
 
@@ -25,7 +25,7 @@ class Sgd(Part):
     kind: Literal["sgd"] = "sgd"
     learning_rate: Positive = 1e-2
     momentum: Fraction = 0.99
-    weight_decay: Annotated[float, Field(ge=0)] = 3e-5
+    weight_decay: NonNegative = 3e-5
     power: Positive = 0.9
 
 
@@ -66,6 +66,6 @@ class TrainPlan(Part):
     loss: Loss = Field(default_factory=DiceCrossEntropy)
     foreground_fraction: Fraction = 0.33
     augment: AugmentPlan = Field(default_factory=AugmentPlan)
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    ema_decay: Share = 0.999
     folds: Annotated[int, Field(ge=2)] = 5
     seed: int = 0
