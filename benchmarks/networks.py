@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from medseg.networks import InstanceNorm, build
+from medseg.networks import InstanceNorm, blueprint, build
 from medseg.networks.cost import counted
 from medseg.networks.heads import PooledBranch
 from medseg.plan import Plan, read_recipe
@@ -71,8 +71,7 @@ def trained(dataset: Path, recipe: str, dimensions: int, budget: str) -> str:
 
 def parameters(spec: NetworkSpec, channels: int, classes: int) -> int:
     """Return the number of weights."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in build(spec, channels, classes).parameters())
+    return sum(p.numel() for p in blueprint(spec, channels, classes).parameters())
 
 
 def published(recipe: str) -> NetworkSpec:

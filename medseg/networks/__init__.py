@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from medseg.plan import NetworkSpec
 
-__all__ = ["InstanceNorm", "UNet", "build", "memory_format", "output_weights"]
+__all__ = ["InstanceNorm", "UNet", "blueprint", "build", "halving", "memory_format", "output_weights"]
 
 _MEDNEXT_OUTPUTS = 5
 
@@ -88,14 +88,34 @@ def output_weights(spec: NetworkSpec) -> tuple[float, ...]:
     """
     match spec:
         case UNetSpec(deep_supervision=True):
-            halving = [0.5**i for i in range(len(spec.features) - 1)]
+            return halving(len(spec.features) - 1)
         case MedNeXtSpec(deep_supervision=True):
-            halving = [0.5**i for i in range(_MEDNEXT_OUTPUTS)]
+            return halving(_MEDNEXT_OUTPUTS)
         case FCNSpec() | DeepLabSpec() | PSPNetSpec() if spec.auxiliary_weight:
             return (1.0, spec.auxiliary_weight)
         case _:
             return (1.0,)
-    return tuple(weight / sum(halving) for weight in halving)
+
+
+def halving(outputs: int) -> tuple[float, ...]:
+    """Return weights of deeply supervised outputs: half as much from one to the next, one together.
+
+    Examples
+    --------
+    >>> [round(weight, 2) for weight in halving(2)]
+    [0.67, 0.33]
+    """
+    whole = sum(0.5**i for i in range(outputs))
+    return tuple(0.5**i / whole for i in range(outputs))
+
+
+def blueprint(spec: NetworkSpec, in_channels: int, out_channels: int) -> nn.Module:
+    """Return the network `spec` describes without memory for its weights, to ask it for names and shapes.
+
+    Those MONAI builds have memory all the same: Swin UNETR cannot be made without.
+    """
+    with torch.device("meta"):
+        return build(spec, in_channels, out_channels)
 
 
 def memory_format(dimensions: int) -> torch.memory_format:

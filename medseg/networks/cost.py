@@ -51,9 +51,8 @@ def counted(spec: NetworkSpec, spatial: tuple[int, ...], in_channels: int, out_c
     >>> counted(spec, (8, 8), 1, 3).parameters
     1687
     """
-    with torch.device("meta"):
-        network = networks.build(spec, in_channels, out_channels).to("meta").train()
-        image = torch.empty(2, in_channels, *spatial)  # two, as a batch norm wants more than one value
+    network = networks.blueprint(spec, in_channels, out_channels).to("meta").train()
+    image = torch.empty(2, in_channels, *spatial, device="meta")  # two, as a batch norm wants more than one value
     flops = kept = largest = 0
 
     def look(module: nn.Module, _inputs: Any, output: Any) -> None:

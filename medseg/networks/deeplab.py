@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from medseg.networks.encoders import encoder
-from medseg.networks.heads import ASPP, scores_head
-from medseg.networks.layers import activation, conv, dropout, initialise, norm, resized
+from medseg.networks.heads import ASPP, WithAuxiliary
+from medseg.networks.layers import activation, conv, dropout, initialise, resized, unit
 from medseg.plan import ResNetSpec
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class DeepLabV2(nn.Module):
         return resized(_sum(branch(last) for branch in self.branches), image)
 
 
-class DeepLabV3(nn.Module):
+class DeepLabV3(WithAuxiliary):
     """DeepLab v3 (Chen 2017, arXiv:1706.05587): ASPP with image pooling on a dilated ResNet.
 
     One more 3-wide convolution stands between ASPP and scores, as in torchvision.
@@ -84,32 +84,23 @@ class DeepLabV3(nn.Module):
     """
 
     def __init__(self, spec: DeepLabSpec, in_channels: int, out_channels: int) -> None:
-        super().__init__()
+        super().__init__(spec, in_channels)
         dims, features = spec.dimensions, spec.head_features
-        self.encoder = encoder(spec.encoder, in_channels)
-        *_, before, last = spec.encoder.out_channels
+        last = spec.encoder.out_channels[-1]
         self.classifier = nn.Sequential(
             _aspp(spec, last),
-            conv(features, features, kernel=(3,) * dims),
-            norm(spec.norm, features, dimensions=dims),
-            nn.ReLU(inplace=True),
+            *unit(features, features, kernel=(3,) * dims, norm_kind=spec.encoder.norm),
             conv(features, out_channels, kernel=(1,) * dims, bias=True),
         )
-        self.auxiliary = (
-            scores_head(before, out_channels, dimensions=dims, norm_kind=spec.norm) if spec.auxiliary_weight else None
-        )
-        initialise(self)
+        self.finish(spec, out_channels)
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return logits (N, classes, *spatial) of an `image` (N, C, *spatial); in training, auxiliary ones behind."""
         *_, before, last = self.encoder(image)
-        logits = resized(self.classifier(last), image)
-        if self.training and self.auxiliary is not None:
-            return logits, resized(self.auxiliary(before), image)
-        return logits
+        return self.answer(self.classifier(last), before, image)
 
 
-class DeepLabV3Plus(nn.Module):
+class DeepLabV3Plus(WithAuxiliary):
     """DeepLab v3+ (Chen 2018, arXiv:1802.02611): v3's pyramid, refined by a decoder that reads a fine map.
 
     The pyramid's features are interpolated to the grid of the first row's map, which is brought to few features and put
@@ -132,38 +123,25 @@ class DeepLabV3Plus(nn.Module):
     """
 
     def __init__(self, spec: DeepLabSpec, in_channels: int, out_channels: int) -> None:
-        super().__init__()
+        super().__init__(spec, in_channels)
         dims, features, few = spec.dimensions, spec.head_features, spec.low_level_features
-        self.encoder = encoder(spec.encoder, in_channels)
-        *_, before, last = spec.encoder.out_channels
+        last = spec.encoder.out_channels[-1]
         self.aspp = _aspp(spec, last)
-        self.low_level = nn.Sequential(
-            conv(spec.encoder.out_channels[_FINE_MAP], few, kernel=(1,) * dims),
-            norm(spec.norm, few, dimensions=dims),
-            nn.ReLU(inplace=True),
+        kind, fine = spec.encoder.norm, spec.encoder.out_channels[_FINE_MAP]
+        self.low_level = unit(fine, few, kernel=(1,) * dims, norm_kind=kind)
+        self.classifier = nn.Sequential(
+            *unit(features + few, features, kernel=(3,) * dims, norm_kind=kind),
+            *unit(features, features, kernel=(3,) * dims, norm_kind=kind),
+            conv(features, out_channels, kernel=(1,) * dims, bias=True),
         )
-        layers: list[nn.Module] = []
-        for n in (features + few, features):
-            layers += [
-                conv(n, features, kernel=(3,) * dims),
-                norm(spec.norm, features, dimensions=dims),
-                nn.ReLU(inplace=True),
-            ]
-        self.classifier = nn.Sequential(*layers, conv(features, out_channels, kernel=(1,) * dims, bias=True))
-        self.auxiliary = (
-            scores_head(before, out_channels, dimensions=dims, norm_kind=spec.norm) if spec.auxiliary_weight else None
-        )
-        initialise(self)
+        self.finish(spec, out_channels)
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return logits (N, classes, *spatial) of an `image` (N, C, *spatial); in training, auxiliary ones behind."""
         maps = self.encoder(image)
         fine = self.low_level(maps[_FINE_MAP])
         seen = torch.cat((resized(self.aspp(maps[-1]), fine), fine), dim=1)
-        logits = resized(self.classifier(seen), image)
-        if self.training and self.auxiliary is not None:
-            return logits, resized(self.auxiliary(maps[-2]), image)
-        return logits
+        return self.answer(self.classifier(seen), maps[-2], image)
 
 
 def _aspp(spec: DeepLabSpec, features: int) -> ASPP:
@@ -172,7 +150,7 @@ def _aspp(spec: DeepLabSpec, features: int) -> ASPP:
         spec.head_features,
         rates=spec.rates,
         dimensions=spec.dimensions,
-        norm_kind=spec.norm,
+        norm_kind=spec.encoder.norm,
         dropout_share=spec.dropout,
     )
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, cast
 from torch import nn
 
 from medseg.networks.encoders import encoder
-from medseg.networks.heads import scores_head
-from medseg.networks.layers import activation, bilinear_up, conv, cropped, dropout, initialise, resized
+from medseg.networks.heads import WithAuxiliary, scores_head
+from medseg.networks.layers import activation, bilinear_up, conv, cropped, dropout, initialise
 from medseg.plan import ResNetSpec
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class FCN(nn.Module):
         return cropped(self.ups[-1](x), image)
 
 
-class FCNOnResNet(nn.Module):
+class FCNOnResNet(WithAuxiliary):
     """A dilated ResNet, one 3-wide convolution, scores, linear interpolation: FCN as torchvision has it.
 
     Parameters
@@ -102,22 +102,13 @@ class FCNOnResNet(nn.Module):
     """
 
     def __init__(self, spec: FCNSpec, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.encoder = encoder(spec.encoder, in_channels)
+        super().__init__(spec, in_channels)
         norm = spec.encoder.norm
-        *_, before, last = spec.encoder.out_channels
+        last = spec.encoder.out_channels[-1]
         self.classifier = scores_head(last, out_channels, dimensions=spec.dimensions, norm_kind=norm)
-        self.auxiliary = (
-            scores_head(before, out_channels, dimensions=spec.dimensions, norm_kind=norm)
-            if spec.auxiliary_weight
-            else None
-        )
-        initialise(self)
+        self.finish(spec, out_channels)
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return logits (N, classes, *spatial) of an `image` (N, C, *spatial); in training, auxiliary ones behind."""
         *_, before, last = self.encoder(image)
-        logits = resized(self.classifier(last), image)
-        if self.training and self.auxiliary is not None:
-            return logits, resized(self.auxiliary(before), image)
-        return logits
+        return self.answer(self.classifier(last), before, image)

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from medseg.networks.layers import conv, dropout, norm, norm_of_few
+from medseg.networks.encoders import encoder
+from medseg.networks.layers import conv, dropout, initialise, norm_of_few, resized, unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
+    from medseg.plan import DeepLabSpec, FCNSpec, PSPNetSpec
     from medseg.plan.encoder import Norm
 
 _AUXILIARY_DROPOUT = 0.1
@@ -23,16 +24,48 @@ _AUXILIARY_DROPOUT = 0.1
 def scores_head(features: int, out_channels: int, *, dimensions: int, norm_kind: Norm) -> nn.Sequential:
     """Return a 3-wide convolution to a quarter of the features, and scores: torchvision's `FCNHead`.
 
-    Also what auxiliary scores are taken by (Zhao 2017, arXiv:1612.01105).
+    Also what auxiliary scores are taken by.
     """
     inner = max(1, features // 4)
     return nn.Sequential(
-        conv(features, inner, kernel=(3,) * dimensions),
-        norm(norm_kind, inner, dimensions=dimensions),
-        nn.ReLU(inplace=True),
+        *unit(features, inner, kernel=(3,) * dimensions, norm_kind=norm_kind),
         dropout(_AUXILIARY_DROPOUT),
         conv(inner, out_channels, kernel=(1,) * dimensions, bias=True),
     )
+
+
+class WithAuxiliary(nn.Module):
+    """A network on an encoder whose last map but one is scored, too, in training (Zhao 2017, arXiv:1612.01105).
+
+    Parameters
+    ----------
+    spec : FCNSpec, DeepLabSpec or PSPNetSpec
+        Encoder, and how much the auxiliary scores count; with a weight of 0 there are none.
+    in_channels : int
+        Channels of the image.
+    """
+
+    def __init__(self, spec: FCNSpec | DeepLabSpec | PSPNetSpec, in_channels: int) -> None:
+        super().__init__()
+        self.encoder = encoder(spec.encoder, in_channels)
+
+    def finish(self, spec: FCNSpec | DeepLabSpec | PSPNetSpec, out_channels: int) -> None:
+        """Add the auxiliary scores behind all other layers, and draw initial weights."""
+        encoder_spec = spec.encoder
+        before = encoder_spec.out_channels[-2]
+        self.auxiliary = (
+            scores_head(before, out_channels, dimensions=spec.dimensions, norm_kind=encoder_spec.norm)
+            if spec.auxiliary_weight
+            else None
+        )
+        initialise(self)
+
+    def answer(self, scores: Tensor, before: Tensor, image: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return scores on the image's grid; in training, those of the map `before` behind them."""
+        logits = resized(scores, image)
+        if self.training and self.auxiliary is not None:
+            return logits, resized(self.auxiliary(before), image)
+        return logits
 
 
 class ASPP(nn.Module):
@@ -67,19 +100,11 @@ class ASPP(nn.Module):
     ) -> None:
         super().__init__()
         one, three = (1,) * dimensions, (3,) * dimensions
-
-        def branch(convolution: nn.Module) -> nn.Sequential:
-            return nn.Sequential(
-                convolution, norm(norm_kind, out_features, dimensions=dimensions), nn.ReLU(inplace=True)
-            )
-
-        branches = [branch(conv(features, out_features, kernel=one))]
-        branches += [branch(conv(features, out_features, kernel=three, dilation=rate)) for rate in rates]
+        branches = [unit(features, out_features, kernel=one, norm_kind=norm_kind)]
+        branches += [unit(features, out_features, kernel=three, norm_kind=norm_kind, dilation=rate) for rate in rates]
         self.convs = nn.ModuleList([*branches, PooledBranch(features, out_features, 1, dimensions, norm_kind)])
         self.project = nn.Sequential(
-            conv(len(self.convs) * out_features, out_features, kernel=one),
-            norm(norm_kind, out_features, dimensions=dimensions),
-            nn.ReLU(inplace=True),
+            *unit(len(self.convs) * out_features, out_features, kernel=one, norm_kind=norm_kind),
             dropout(dropout_share),
         )
 
@@ -108,7 +133,7 @@ class PooledBranch(nn.Sequential):
         y = x
         for layer in self:
             y = layer(y)
-        return F.interpolate(y, x.shape[2:], mode="trilinear" if x.ndim == 5 else "bilinear", align_corners=False)
+        return resized(y, x)
 
 
 class MeanOfRegions(nn.Module):

@@ -53,6 +53,17 @@ def norm(kind: Norm, features: int, *, dimensions: int) -> nn.Module:
             return nn.Identity()
 
 
+def unit(
+    features: int, out_features: int, *, kernel: tuple[int, ...], norm_kind: Norm, dilation: int = 1
+) -> nn.Sequential:
+    """Return a convolution, its normalisation and a rectifier: what heads are made of."""
+    return nn.Sequential(
+        conv(features, out_features, kernel=kernel, dilation=dilation),
+        norm(norm_kind, out_features, dimensions=len(kernel)),
+        nn.ReLU(inplace=True),
+    )
+
+
 def norm_of_few(kind: Norm, features: int, *, dimensions: int) -> nn.Module:
     """Return the normalisation of a map that was pooled to a few voxels.
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from medseg.networks.encoders import encoder
-from medseg.networks.heads import PooledBranch, scores_head
-from medseg.networks.layers import conv, dropout, initialise, norm, resized
+from medseg.networks.heads import PooledBranch, WithAuxiliary
+from medseg.networks.layers import conv, dropout, unit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from medseg.plan import PSPNetSpec
 
 
-class PSPNet(nn.Module):
+class PSPNet(WithAuxiliary):
     """PSPNet (Zhao 2017, arXiv:1612.01105): pyramid pooling on a dilated ResNet.
 
     The last map's means over 1, 2, 3 and 6 regions per axis are each brought to a quarter of its features,
@@ -41,29 +40,20 @@ class PSPNet(nn.Module):
     """
 
     def __init__(self, spec: PSPNetSpec, in_channels: int, out_channels: int) -> None:
-        super().__init__()
+        super().__init__(spec, in_channels)
         dims, features = spec.dimensions, spec.head_features
-        self.encoder = encoder(spec.encoder, in_channels)
-        *_, before, last = spec.encoder.out_channels
+        last = spec.encoder.out_channels[-1]
         each = max(1, last // len(spec.bins))
-        self.pyramid = nn.ModuleList(PooledBranch(last, each, bins, dims, spec.norm) for bins in spec.bins)
+        self.pyramid = nn.ModuleList(PooledBranch(last, each, bins, dims, spec.encoder.norm) for bins in spec.bins)
         self.classifier = nn.Sequential(
-            conv(last + each * len(spec.bins), features, kernel=(3,) * dims),
-            norm(spec.norm, features, dimensions=dims),
-            nn.ReLU(inplace=True),
+            *unit(last + each * len(spec.bins), features, kernel=(3,) * dims, norm_kind=spec.encoder.norm),
             dropout(spec.dropout),
             conv(features, out_channels, kernel=(1,) * dims, bias=True),
         )
-        self.auxiliary = (
-            scores_head(before, out_channels, dimensions=dims, norm_kind=spec.norm) if spec.auxiliary_weight else None
-        )
-        initialise(self)
+        self.finish(spec, out_channels)
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return logits (N, classes, *spatial) of an `image` (N, C, *spatial); in training, auxiliary ones behind."""
         *_, before, last = self.encoder(image)
         seen = torch.cat([last, *(branch(last) for branch in self.pyramid)], dim=1)
-        logits = resized(self.classifier(seen), image)
-        if self.training and self.auxiliary is not None:
-            return logits, resized(self.auxiliary(before), image)
-        return logits
+        return self.answer(self.classifier(seen), before, image)

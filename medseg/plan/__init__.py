@@ -17,6 +17,7 @@ from medseg.plan.encoder import (
     VGGSpec,
     dilations_for,
     published_strides,
+    total_stride,
 )
 from medseg.plan.fingerprint import (
     CaseFingerprint,
@@ -155,4 +156,5 @@ __all__ = [
     "read_recipe",
     "recipe_folder",
     "smallest_batch",
+    "total_stride",
 ]

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from medseg.plan.part import Count, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 Norm = Literal["batch", "instance", "group", "none"]
 """Batch (Ioffe 2015), instance (Ulyanov 2016), group (Wu and He 2018) normalisation, or none."""
@@ -22,7 +22,37 @@ SLOTS = 5  # places where a published encoder halves the image
 PUBLISHED_WIDTH = 64
 
 
-class VGGSpec(Part):
+class _EncoderSpec(Part):
+    """What encoders have in common: their width, their norm, and a stride for each place that may halve the image."""
+
+    width: Count = PUBLISHED_WIDTH
+    norm: Norm
+    activation: Activation = "relu"
+    strides: tuple[Stride, Stride, Stride, Stride, Stride]
+
+    @model_validator(mode="after")
+    def _strides_agree(self) -> Self:
+        if len({len(stride) for stride in self.strides}) != 1 or len(self.strides[0]) not in (2, 3):
+            raise ValueError("every stride must have two numbers, or every one three")
+        return self
+
+    @property
+    def dimensions(self) -> int:
+        """2 or 3."""
+        return len(self.strides[0])
+
+    @property
+    def map_strides(self) -> tuple[Stride, ...]:
+        """How many voxels of the image lie between two of each map, per axis."""
+        return tuple(total_stride(self.strides[: i + 1]) for i in range(SLOTS))
+
+    @property
+    def divisor(self) -> Stride:
+        """What a patch side is a multiple of: the stride of the coarsest map."""
+        return self.map_strides[-1]
+
+
+class VGGSpec(_EncoderSpec):
     """VGG-16 or VGG-19 (Simonyan 2015, arXiv:1409.1556): five rows of 3-wide convolutions, a max pooling after each.
 
     Attributes
@@ -41,16 +71,8 @@ class VGGSpec(Part):
 
     kind: Literal["vgg"] = "vgg"
     layers: Literal[16, 19] = 16
-    width: Count = PUBLISHED_WIDTH
     norm: Norm = "none"
-    activation: Activation = "relu"
-    strides: tuple[Stride, Stride, Stride, Stride, Stride]
     dilations: tuple[Count, Count, Count, Count, Count] = (1, 1, 1, 1, 1)
-
-    @model_validator(mode="after")
-    def _strides_agree(self) -> Self:
-        _require_one_dimension(self.strides)
-        return self
 
     @property
     def name(self) -> str:
@@ -58,27 +80,12 @@ class VGGSpec(Part):
         return f"VGG-{self.layers}"
 
     @property
-    def dimensions(self) -> int:
-        """2 or 3."""
-        return len(self.strides[0])
-
-    @property
     def out_channels(self) -> tuple[int, ...]:
         """Features of the five maps, after each pooling."""
         return tuple(self.width * times for times in (1, 2, 4, 8, 8))
 
-    @property
-    def map_strides(self) -> tuple[Stride, ...]:
-        """How many voxels of the image lie between two of each map, per axis."""
-        return tuple(_product(self.strides[: i + 1]) for i in range(SLOTS))
 
-    @property
-    def divisor(self) -> Stride:
-        """What a patch side is a multiple of: the stride of the coarsest map."""
-        return self.map_strides[-1]
-
-
-class ResNetSpec(Part):
+class ResNetSpec(_EncoderSpec):
     """ResNet-18, 34, 50 or 101 (He 2016, arXiv:1512.03385): a stem, then four rows of residual blocks.
 
     Blocks have two 3-wide convolutions (18, 34) or are bottlenecks with the stride in the middle one (50, 101), as
@@ -103,25 +110,16 @@ class ResNetSpec(Part):
 
     kind: Literal["resnet"] = "resnet"
     layers: Literal[18, 34, 50, 101] = 50
-    width: Count = PUBLISHED_WIDTH
     norm: Norm = "batch"
-    activation: Activation = "relu"
     stem: Literal["published", "deep", "plain"] = "published"
-    strides: tuple[Stride, Stride, Stride, Stride, Stride]
     dilations: tuple[Count, Count, Count, Count] = (1, 1, 1, 1)
     multi_grid: tuple[Count, ...] = ()
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
-        _require_one_dimension(self.strides)
         if self.multi_grid and len(self.multi_grid) != self.blocks[-1]:
             raise ValueError(f"multi_grid must have {self.blocks[-1]} numbers, one per block of the last row")
         return self
-
-    @property
-    def dimensions(self) -> int:
-        """2 or 3."""
-        return len(self.strides[0])
 
     @property
     def name(self) -> str:
@@ -145,16 +143,6 @@ class ResNetSpec(Part):
         """Features of the five maps: stem, and rows 1 to 4."""
         stem = 2 * self.width if self.stem == "deep" else self.width
         return (stem, *(self.width * times * self.expansion for times in (1, 2, 4, 8)))
-
-    @property
-    def map_strides(self) -> tuple[Stride, ...]:
-        """How many voxels of the image lie between two of each map, per axis."""
-        return tuple(_product(self.strides[:n]) for n in (1, 2, 3, 4, 5))
-
-    @property
-    def divisor(self) -> Stride:
-        """What a patch side is a multiple of: the stride of the coarsest map."""
-        return self.map_strides[-1]
 
 
 EncoderSpec = Annotated[VGGSpec | ResNetSpec, Field(discriminator="kind")]
@@ -194,10 +182,12 @@ def dilations_for(strides: Sequence[Stride], *, kind: Literal["vgg", "resnet"], 
     return tuple(min(2**times, max(1, at_most)) for times in doubled)
 
 
-def _require_one_dimension(strides: Sequence[Stride]) -> None:
-    if len({len(stride) for stride in strides}) != 1 or len(strides[0]) not in (2, 3):
-        raise ValueError("every stride must have two numbers, or every one three")
+def total_stride(strides: Iterable[Sequence[int]]) -> tuple[int, ...]:
+    """Return what strides one after the other come to, per axis.
 
-
-def _product(strides: Sequence[Stride]) -> Stride:
+    Examples
+    --------
+    >>> total_stride([(1, 2, 2), (2, 2, 2)])
+    (2, 4, 4)
+    """
     return tuple(math.prod(steps) for steps in zip(*strides, strict=True))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from medseg.plan.encoder import EncoderSpec, Norm, ResNetSpec, Stride, VGGSpec
+from medseg.plan.encoder import EncoderSpec, Norm, ResNetSpec, Stride, VGGSpec, total_stride
 from medseg.plan.monai_networks import MedNeXtSpec, SegResNetSpec, SwinUNETRSpec
 from medseg.plan.part import Count, NonNegative, Part, Share
 
@@ -53,10 +53,7 @@ class UNetSpec(Part):
     @property
     def divisor(self) -> tuple[int, ...]:
         """What each patch side must be a multiple of: the product of the strides."""
-        product = [1] * self.dimensions
-        for stride in self.strides:
-            product = [p * s for p, s in zip(product, stride, strict=True)]
-        return tuple(product)
+        return total_stride(self.strides)
 
 
 class ClassicUNetSpec(Part):
@@ -103,14 +100,11 @@ class ClassicUNetSpec(Part):
     @property
     def divisor(self) -> tuple[int, ...]:
         """What each patch side must be a multiple of: the product of the strides."""
-        product = [1] * self.dimensions
-        for stride in self.strides:
-            product = [p * s for p, s in zip(product, stride, strict=True)]
-        return tuple(product)
+        return total_stride(self.strides)
 
 
 class _OnEncoder(Part):
-    """What networks on an encoder have in common."""
+    """What networks on an encoder have in common; where their heads have a norm, it is the encoder's."""
 
     dimensions: Literal[2, 3]
     encoder: EncoderSpec
@@ -190,7 +184,6 @@ class DeepLabSpec(_OnEncoder):
     rates: tuple[Count, ...] = Field(default=(12, 24, 36), min_length=1)
     head_features: Count = 256
     low_level_features: Count = 48
-    norm: Norm = "batch"
     auxiliary_weight: NonNegative = 0.0
 
     @property
@@ -226,7 +219,6 @@ class PSPNetSpec(_OnEncoder):
     encoder: ResNetSpec
     bins: tuple[Count, ...] = Field(default=(1, 2, 3, 6), min_length=1)
     head_features: Count = 512
-    norm: Norm = "batch"
     dropout: Share = 0.1
     auxiliary_weight: NonNegative = 0.4
 
@@ -254,14 +246,13 @@ def smallest_batch(network: NetworkSpec) -> int:
     Examples
     --------
     >>> from medseg.plan.encoder import published_strides
-    >>> spec = DeepLabSpec(dimensions=2, encoder=ResNetSpec(strides=published_strides(2, 8)))
-    >>> smallest_batch(spec), smallest_batch(spec.model_copy(update={"norm": "instance"}))
-    (2, 1)
+    >>> norms = ("batch", "instance")
+    >>> encoders = [ResNetSpec(strides=published_strides(2, 8), norm=norm) for norm in norms]
+    >>> [smallest_batch(DeepLabSpec(dimensions=2, encoder=encoder)) for encoder in encoders]
+    [2, 1]
     """
     match network:
-        case DeepLabSpec(norm="batch", version="v3" | "v3+"):
-            return 2
-        case PSPNetSpec(norm="batch"):
-            return 2
+        case DeepLabSpec(version="v3" | "v3+") | PSPNetSpec():
+            return 2 if network.encoder.norm == "batch" else 1
         case _:
             return 1

@@ -31,23 +31,20 @@ from medseg.plan import (
     UNetSpec,
     VGGSpec,
     dilations_for,
+    total_stride,
 )
+from medseg.plan.encoder import PUBLISHED_WIDTH, SLOTS
 from medseg.planning.topology import MIN_SIDE, features, topology
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from medseg.plan import EncoderSpec, NetworkRecipe, NetworkSpec
-    from medseg.plan.encoder import Norm
 
 WIDTH = {"cpu": 16, "cuda": 32}  # CPU kernels of bf16 work on 16 channels at a time
 MAX_WIDTH = {2: 512, 3: 320}
-PUBLISHED_WIDTH = 64  # of VGG, ResNet and the U-Net of 2015
 RESIDUAL_BLOCKS = (1, 3, 4, 6, 6, 6, 6, 6)  # of a stage each (Isensee 2024, section 2)
-SLOTS = 5  # places where a published encoder may stride
-MIN_MAP_SIDE = (
-    8  # voxels a side of an encoder's coarsest map: scores come from it, and 4 of them are too few to draw with
-)
+MIN_MAP_SIDE = 8  # voxels a side of an encoder's coarsest map, which scores come from: 4 are too few to draw with
 PUBLISHED_STRIDE = {"v1": 8, "v2": 8, "v3": 16, "v3+": 16, "pspnet": 8, "fcn": 8}
 PUBLISHED_RATES = {"v1": (12,), "v2": (6, 12, 18, 24), "v3": (6, 12, 18), "v3+": (6, 12, 18)}
 PUBLISHED_MAP = {"v1": 41, "v2": 41, "v3": 33, "v3+": 33}  # voxels a side the rates were made for: 321/8, 513/16
@@ -175,8 +172,7 @@ def _on_encoder(
                 rates=_rates(recipe, coarsest),
                 head_features=_scaled(published, times) if recipe.head_features == "auto" else recipe.head_features,
                 low_level_features=_scaled(48, times),
-                norm=_norm(recipe),
-                dropout=_deeplab_dropout(recipe),
+                dropout=0.5 if recipe.dropout == "auto" else recipe.dropout,  # VGG's and torchvision's
                 auxiliary_weight=recipe.auxiliary_weight,
             )
         case PSPNetRecipe():
@@ -185,7 +181,6 @@ def _on_encoder(
                 encoder=cast("ResNetSpec", encoder),
                 bins=recipe.bins,
                 head_features=_scaled(512, times) if recipe.head_features == "auto" else recipe.head_features,
-                norm=_norm(recipe),
                 dropout=recipe.dropout,
                 auxiliary_weight=recipe.auxiliary_weight,
             )
@@ -206,9 +201,9 @@ def _encoder(
     smallest = MIN_MAP_SIDE if recipe.output_stride == "auto" else MIN_SIDE
     steps = _steps(sides, spacing_mm, at_most=round(math.log2(wanted)), smallest=smallest)
     strides = _slots(steps, recipe.dimensions)
-    coarsest = _map_side(sides, [math.prod(s) for s in zip(*strides, strict=True)])
+    coarsest = _map_side(sides, total_stride(strides))
     dilations = dilations_for(strides, kind=kind, at_most=max(1, coarsest // 4)) if is_dilated else None
-    width, norm = _width(recipe, device), _norm(recipe)
+    width, norm = _width(recipe, device), "instance" if recipe.norm == "auto" else recipe.norm
     layers = int(recipe.encoder.removeprefix(kind))
     if kind == "vgg":
         return VGGSpec.model_validate(
@@ -263,19 +258,10 @@ def _rates(recipe: DeepLabRecipe, coarsest: int) -> tuple[int, ...]:
     return tuple(max(1, round(rate * share)) for rate in PUBLISHED_RATES[recipe.version])
 
 
-def _deeplab_dropout(recipe: DeepLabRecipe) -> float:
-    """Return what VGG's classifier and torchvision's v3 have."""
-    return 0.5 if recipe.dropout == "auto" else recipe.dropout
-
-
 def _width(recipe: NetworkRecipe, device: str) -> int:
     if recipe.width != "auto":
         return recipe.width
     return PUBLISHED_WIDTH if recipe.dimensions == 2 else WIDTH[device]
-
-
-def _norm(recipe: FCNRecipe | DeepLabRecipe | PSPNetRecipe) -> Norm:
-    return "instance" if recipe.norm == "auto" else recipe.norm
 
 
 def _scaled(published: int, times: float) -> int:

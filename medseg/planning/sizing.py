@@ -108,7 +108,7 @@ def sized(
             f"the patch {tuple(patch)} does not fit the network's strides {shape.network.divisor}",
             expected=f"multiples of them, such as {shape.patch}",
         )
-    most = min((budget - fixed) // per_sample, int(_most_flops(resources) / flops))
+    most = int(min((budget - fixed) // per_sample, _most_flops(resources) / flops))
     return Sizes(shape.network, shape.patch, batch or _batch(task, shape, resources, most))
 
 
@@ -168,7 +168,7 @@ def _budget(resources: Resources, gpu_memory_gb: float) -> int:
 
 
 def _most_flops(resources: Resources) -> float:
-    return CPU_STEP_FLOPS if resources.device == "cpu" else 1e18
+    return CPU_STEP_FLOPS if resources.device == "cpu" else math.inf
 
 
 def _most_voxels(task: Task, resources: Resources) -> float:

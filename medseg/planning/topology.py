@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from medseg.plan import total_stride
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,7 +30,7 @@ class Topology:
     @property
     def divisor(self) -> tuple[int, ...]:
         """Product of the strides along each axis."""
-        return _product(self.strides)
+        return total_stride(self.strides)
 
 
 def topology(
@@ -62,7 +64,7 @@ def topology(
         strides.append(strides[0])
         kernels.append((3,) * len(sides))
     kernels.append((3,) * len(sides))
-    divisor = _product(strides)
+    divisor = total_stride(strides)
     fitted = tuple(-(-int(side) // d) * d for side, d in zip(patch, divisor, strict=True))
     return Topology(tuple(strides), tuple(kernels), fitted)
 
@@ -88,10 +90,3 @@ def _halved(sides: Sequence[float], spacing: Sequence[float], min_side: int) -> 
     if len(alike) == 1 and sides[next(iter(alike))] < 3 * min_side:
         return set()
     return alike
-
-
-def _product(strides: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    product = [1] * len(strides[0])
-    for stride in strides:
-        product = [p * s for p, s in zip(product, stride, strict=True)]
-    return tuple(product)

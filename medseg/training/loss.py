@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from medseg.networks import halving
 from medseg.plan import (
     Boundary,
     CentrelineDice,
@@ -68,7 +69,7 @@ class SegmentationLoss(nn.Module):
         """Return the loss of `logits` (N, classes, *spatial), or a row of them, against `label` (N, *spatial)."""
         if not isinstance(logits, tuple):
             return self._at_one_grid(logits, label)
-        weights = self.weights or _halving(len(logits))
+        weights = self.weights or halving(len(logits))
         terms = [weight * self._at_one_grid(row, label) for weight, row in zip(weights, logits, strict=True)]
         return cast("Tensor", sum(terms))
 
@@ -79,11 +80,6 @@ class SegmentationLoss(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
             return _loss(self.spec, Row.of(exact, _onto(label, exact)), spacing)
-
-
-def _halving(rows: int) -> tuple[float, ...]:
-    whole = sum(0.5**i for i in range(rows))
-    return tuple(0.5**i / whole for i in range(rows))
 
 
 def _loss(spec: Loss, row: Row, spacing_mm: tuple[float, ...]) -> Tensor:

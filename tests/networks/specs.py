@@ -93,7 +93,6 @@ def tiny(dimensions: Dimensions) -> dict[str, NetworkSpec]:
             encoder=resnet(dimensions, **small, multi_grid=(1, 2)),
             rates=(1, 2),
             head_features=8,
-            norm="instance",
             auxiliary_weight=0.5,
         ),
         "deeplab v3+": DeepLabSpec(
@@ -103,13 +102,11 @@ def tiny(dimensions: Dimensions) -> dict[str, NetworkSpec]:
             rates=(1, 2),
             head_features=8,
             low_level_features=4,
-            norm="group",
         ),
         "pspnet": PSPNetSpec(
             dimensions=dimensions,
             encoder=resnet(dimensions, **small, stem="deep"),
             head_features=8,
-            norm="instance",
         ),
         "segresnet": SegResNetSpec(dimensions=dimensions, width=8, blocks_down=(1, 1), blocks_up=(1,)),
         "swin_unetr": SwinUNETRSpec(dimensions=dimensions, features=12),

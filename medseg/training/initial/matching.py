@@ -6,7 +6,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 from torch import nn
 
 from medseg import networks
@@ -58,21 +57,16 @@ class Blueprint:
         >>> axes.classes["ups.0.weight"], axes.channels
         ((0, 1), {'encoder.features.0.weight': (1,)})
         """
-        network = _on_meta(spec, in_channels, out_channels)
+        network = networks.blueprint(spec, in_channels, out_channels)
         strides = {
             f"{name}.weight": int(module.stride[0])
             for name, module in network.named_modules()
             if isinstance(module, (nn.ConvTranspose2d, nn.ConvTranspose3d))
         }
         shapes = network.state_dict()
-        one_class_more = _on_meta(spec, in_channels, out_channels + 1).state_dict()
-        one_channel_more = _on_meta(spec, in_channels + 1, out_channels).state_dict()
+        one_class_more = networks.blueprint(spec, in_channels, out_channels + 1).state_dict()
+        one_channel_more = networks.blueprint(spec, in_channels + 1, out_channels).state_dict()
         return cls(_changed(shapes, one_class_more), _changed(shapes, one_channel_more), strides)
-
-
-def _on_meta(spec: NetworkSpec, in_channels: int, out_channels: int) -> nn.Module:
-    with torch.device("meta"):
-        return networks.build(spec, in_channels, out_channels).to("meta")
 
 
 def _changed(shapes: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
