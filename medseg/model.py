@@ -141,7 +141,7 @@ class Model:
         try:
             with safe_open(path, framework="pt") as file:
                 _require_fit(network, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118 - not a dict
-                state = {name: file.get_tensor(name).to(torch.float32) for name in file.keys()}  # noqa: SIM118 - not a dict
+                state = {name: as_stored(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError) as error:
             raise ModelError(f"the weights cannot be read ({error})", where=str(path)) from error
         except ModelError as error:
@@ -226,6 +226,18 @@ def save_model(folder: Path, *, plan: Plan, members: Mapping[int, Mapping[str, T
     return Model(folder, model.plan, model.card)
 
 
+def as_stored(tensor: Tensor) -> Tensor:
+    """Return a weight as a model folder holds it: on the CPU, a copy of its own, float32 unless it is a whole number.
+
+    Examples
+    --------
+    >>> as_stored(torch.ones(2, dtype=torch.bfloat16)).dtype, as_stored(torch.arange(2)).dtype
+    (torch.float32, torch.int64)
+    """
+    kind = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return tensor.detach().to("cpu", kind).contiguous().clone()
+
+
 def _put_in_place(fresh: Path, folder: Path, *, aside: Path) -> None:
     """Exchange a folder; should the second step fail, the first is undone."""
     if not folder.exists():
@@ -243,7 +255,7 @@ def _write_parts(folder: Path, plan: Plan, members: Mapping[int, Mapping[str, Te
     _write_text(folder / PLAN, plan.to_yaml())
     _write_text(folder / LABELS, format_yaml(plan.labels.to_json()))
     for fold, state in members.items():
-        plain = {name: tensor.detach().to("cpu", torch.float32).contiguous().clone() for name, tensor in state.items()}
+        plain = {name: as_stored(tensor) for name, tensor in state.items()}
         save_file(plain, folder / f"fold_{fold}.safetensors")
 
 
@@ -299,8 +311,7 @@ def _require_files(folder: Path, card: Card) -> None:
 
 def _blueprint(plan: Plan) -> nn.Module:
     """Return the plan's network without memory for its weights."""
-    with torch.device("meta"):
-        return networks.build(plan.network, len(plan.channels), len(plan.labels) + 1)
+    return networks.blueprint(plan.network, len(plan.channels), len(plan.labels) + 1)
 
 
 def _require_fit(network: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:

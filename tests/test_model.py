@@ -14,6 +14,7 @@ from medseg.labels import LabelSet
 from medseg.model import Card, DataNote, load_model, save_model
 from medseg.networks import build
 from medseg.plan import InferPlan, Plan, PreprocessPlan, TrainPlan, UNetSpec, ZScore
+from tests.networks.specs import tiny
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -236,3 +237,20 @@ def test_saving_replaces_a_model_but_nothing_else(model: Model, tmp_path: Path) 
 def test_a_missing_member_is_named(model: Model) -> None:
     with pytest.raises(ModelError, match="no member 7"):
         model.network(7)
+
+
+@pytest.mark.parametrize("name", tiny(2))
+def test_every_kind_of_network_comes_back_from_its_folder(name: str, tmp_path: Path) -> None:
+    spec, patch = tiny(2)[name], (1, 64, 64)
+    plan = tiny_plan(network=spec, train=TrainPlan(patch_size=patch, batch_size=2))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build(spec, 1, 3)
+    image = torch.randn(2, 1, *patch[1:], generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        network.train()(image)  # batch norms count
+    save_model(tmp_path / "model", plan=plan, members={0: network.state_dict()}, card=tiny_card())
+    again = load_model(tmp_path / "model").network(0)
+    assert {n: t.dtype for n, t in again.state_dict().items()} == {n: t.dtype for n, t in network.state_dict().items()}
+    with torch.no_grad():
+        torch.testing.assert_close(again(image), network.eval()(image))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from medseg import networks
 from medseg.errors import InputError
+from medseg.model import as_stored
 from medseg.training.checkpoint import Checkpoint
 from medseg.training.engine import gather, random_state, restore_random_state
 from medseg.training.loss import SegmentationLoss
@@ -83,10 +82,7 @@ class Learner:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the averaged weights: what a finished run is kept for."""
-        return {
-            name: tensor.detach().to("cpu", torch.float32).contiguous().clone()
-            for name, tensor in self.average.network.state_dict().items()
-        }
+        return {name: as_stored(tensor) for name, tensor in self.average.network.state_dict().items()}
 
     def checkpoint(self, **more: Any) -> Checkpoint:
         """Return everything a later try needs, with `more` plain values beside it."""
