@@ -150,7 +150,13 @@ def _taken(network: NetworkSpec, patch: Sequence[int], task: Task, device: str) 
 
 
 def _fewest(network: NetworkSpec, resources: Resources) -> int:
-    return max(MIN_BATCH[resources.device], smallest_batch(network))
+    """Return the smallest batch worth its time.
+
+    On a CPU, PyTorch takes a slow way through dilated convolutions of a single small map, and a good one for two.
+    """
+    dilations = network.encoder.dilations if hasattr(network, "encoder") else ()
+    of_kernels = 2 if resources.device == "cpu" and max(dilations, default=1) > 1 else 1
+    return max(MIN_BATCH[resources.device], smallest_batch(network), of_kernels)
 
 
 def _batch(task: Task, shape: Design, resources: Resources, most: int) -> int:
