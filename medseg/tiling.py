@@ -8,7 +8,8 @@ Gaussian and added up. Two choices keep this exact and small:
   everywhere (a partition of unity), and so do their products over the axes: no count map, no division afterwards.
 
 Windows go along Z in rising order. When the next window starts at slice z, the slices before z are final: they are
-handed on, and their memory takes later slices. So only as many slices of logits are held as the patch is deep.
+handed on, and their memory takes later slices. So only as many slices of logits are held as the patch is deep, and
+the image, too, is asked for by the patch's depth.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from medseg.errors import ModelError, PlanError
@@ -28,13 +30,13 @@ from medseg.progress import Step, ignore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from torch import Tensor
-
     from medseg.plan.part import AxisName
     from medseg.progress import Progress
 
 SIGMA = 1 / 8  # of the window's side, as in nnU-Net
 _SLICES_AT_ONCE = 16
+SLAB_BYTES = 64_000_000
+"""Logits that are handed on together take at most this, but for a single slice that takes more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,16 @@ class Slab(NamedTuple):
     logits_kzyx: Tensor
 
 
+class SlicedImage(Protocol):
+    """An image that is made slices at a time, such as `medseg.preprocess.WorkingImage`."""
+
+    shape: tuple[int, ...]
+    """(C, Z, Y, X)."""
+
+    def slices(self, start: int, stop: int) -> Tensor:
+        """Return slices (C, n, Y, X), float32; asked for in rising order."""
+
+
 def window_starts(size: int, patch: int, *, overlap: float) -> list[int]:
     """Return the first voxel of every window along one axis, evenly spaced from one end to the other.
 
@@ -130,7 +142,11 @@ def place_windows(size: int, patch: int, *, overlap: float) -> list[Window]:
 
 
 def stream_logits(
-    predict: Callable[[Tensor], Tensor], image_czyx: Tensor, *, tiling: Tiling, progress: Progress = ignore
+    predict: Callable[[Tensor], Tensor],
+    image_czyx: Tensor | SlicedImage,
+    *,
+    tiling: Tiling,
+    progress: Progress = ignore,
 ) -> Iterator[Slab]:
     """Yield an image's blended logits slab by slab, in rising Z, while holding only a patch's depth of them.
 
@@ -140,7 +156,8 @@ def stream_logits(
         Maps windows (N, C, z, y, x), or (N, C, *plane) where there is a slice axis, to logits of the same size with
         `tiling.classes` channels. On any device, of any floating type.
     image_czyx : (C, Z, Y, X) float32
-        The image. Where it is smaller than a window it is padded with zeros, and the padding cut off again.
+        The image, or what makes its slices. Where it is smaller than a window it is padded with zeros, and the padding
+        cut off again.
     tiling : Tiling
         How to cut.
     progress : Progress
@@ -156,24 +173,27 @@ def stream_logits(
     ModelError
         Where the network returns another shape than it should.
     """
-    padded, before = _padded(image_czyx, tiling.patch_size)
+    padding = _Padding.around(image_czyx.shape[1:], tiling.patch_size)
     depth = tiling.patch_size[0]
     along_z, along_y, along_x = (
-        place_windows(n, p, overlap=tiling.overlap) for n, p in zip(padded.shape[1:], tiling.patch_size, strict=True)
+        place_windows(n, p, overlap=tiling.overlap) for n, p in zip(padding.shape, tiling.patch_size, strict=True)
     )
     plane = list(itertools.product(along_y, along_x))
     done, total = 0, len(along_z) * len(plane)
-    ring = torch.zeros(depth, *padded.shape[2:], tiling.classes)  # slice z lies in row z % depth
-    ends = [window.start for window in along_z[1:]] + [padded.shape[1]]
+    ring = torch.zeros(depth, *padding.shape[1:], tiling.classes)  # slice z lies in row z % depth
+    ends = [window.start for window in along_z[1:]] + [padding.shape[0]]
     for window_z, end in zip(along_z, ends, strict=True):
+        seen = padding.slices(image_czyx, window_z.start, depth)
         for first in range(0, len(plane), tiling.batch):
             progress(Step("network", done, total))
             batch = plane[first : first + tiling.batch]
-            windows = torch.stack([_cut(padded, (window_z, y, x), tiling.patch_size) for y, x in batch])
+            windows = torch.stack([_cut(seen, y, x) for y, x in batch])
             for (y, x), logits in zip(batch, _predicted(predict, windows, tiling), strict=True):
                 _add(ring, logits, (window_z, y, x))
             done += len(batch)
-        yield _taken(ring, range(window_z.start, end), image_czyx.shape, before)
+        del seen
+        for part in _parts(range(window_z.start, end), ring):
+            yield from _taken(ring, part, padding)
     progress(Step("network", total, total))
 
 
@@ -196,18 +216,34 @@ def sliding_window(
     return logits_kzyx
 
 
-def _padded(image_czyx: Tensor, patch_size: Sequence[int]) -> tuple[Tensor, tuple[int, int, int]]:
-    """Return the image at least as large as the patch, and how many voxels of zeros stand before it on each axis."""
-    missing = [max(0, p - n) for n, p in zip(image_czyx.shape[1:], patch_size, strict=True)]
-    z, y, x = (m // 2 for m in missing)
-    if any(missing):
-        image_czyx = F.pad(image_czyx, (x, missing[2] - x, y, missing[1] - y, z, missing[0] - z))
-    return image_czyx, (z, y, x)
+class _Padding(NamedTuple):
+    """The image's size with zeros around it to the patch's size, those before it on each axis, and its own size."""
+
+    shape: tuple[int, int, int]
+    before: tuple[int, int, int]
+    inner: tuple[int, int, int]
+
+    @classmethod
+    def around(cls, shape_zyx: Sequence[int], patch_size: Sequence[int]) -> _Padding:
+        z, y, x = (max(n, p) for n, p in zip(shape_zyx, patch_size, strict=True))
+        own_z, own_y, own_x = shape_zyx
+        return cls((z, y, x), ((z - own_z) // 2, (y - own_y) // 2, (x - own_x) // 2), (own_z, own_y, own_x))
+
+    def slices(self, image_czyx: Tensor | SlicedImage, start: int, count: int) -> Tensor:
+        """Return slices of the padded image."""
+        first, stop = max(start - self.before[0], 0), min(start + count - self.before[0], self.inner[0])
+        found = image_czyx[:, first:stop] if isinstance(image_czyx, Tensor) else image_czyx.slices(first, stop)
+        z = self.before[0] + first - start
+        room = [(z, count - z - (stop - first))]
+        room += [(b, n - own - b) for b, n, own in zip(self.before[1:], self.shape[1:], self.inner[1:], strict=True)]
+        if any(side for pair in room for side in pair):
+            found = F.pad(found, [side for pair in reversed(room) for side in pair])
+        return found
 
 
-def _cut(image_czyx: Tensor, windows: tuple[Window, Window, Window], patch_size: Sequence[int]) -> Tensor:
-    z, y, x = (slice(w.start, w.start + p) for w, p in zip(windows, patch_size, strict=True))
-    return image_czyx[:, z, y, x]
+def _cut(slices_czyx: Tensor, window_y: Window, window_x: Window) -> Tensor:
+    y, x = (slice(w.start, w.start + len(w.weights)) for w in (window_y, window_x))
+    return slices_czyx[:, :, y, x]
 
 
 def _predicted(predict: Callable[[Tensor], Tensor], windows: Tensor, tiling: Tiling) -> Tensor:
@@ -245,13 +281,20 @@ def _add(ring: Tensor, logits_kzyx: Tensor, windows: tuple[Window, Window, Windo
         row = part.stop
 
 
-def _taken(ring: Tensor, slices: range, shape_czyx: Sequence[int], before: tuple[int, int, int]) -> Slab:
-    """Take finished slices out of the ring, leave zeros behind, and cut the padding off."""
+def _parts(slices: range, ring: Tensor) -> Iterator[range]:
+    """Yield finished slices in parts that take little memory."""
+    most = max(1, SLAB_BYTES // (ring[0].numel() * ring.element_size()))
+    for start in range(slices.start, slices.stop, most):
+        yield range(start, min(start + most, slices.stop))
+
+
+def _taken(ring: Tensor, slices: range, padding: _Padding) -> Iterator[Slab]:
+    """Take finished slices out of the ring, leave zeros behind, and cut the padding off; nothing where all is that."""
     rows = torch.tensor([z % ring.shape[0] for z in slices])
-    block = ring[rows]
+    first = max(slices.start, padding.before[0])
+    last = min(slices.stop, padding.before[0] + padding.inner[0])
+    if first < last:
+        block = ring[rows[first - slices.start : last - slices.start]]
+        y, x = (slice(b, b + n) for b, n in zip(padding.before[1:], padding.inner[1:], strict=True))
+        yield Slab(first - padding.before[0], block[:, y, x].permute(3, 0, 1, 2))
     ring[rows] = 0
-    first = max(slices.start, before[0])
-    last = min(slices.stop, before[0] + shape_czyx[1])
-    z = slice(first - slices.start, last - slices.start)
-    y, x = (slice(b, b + n) for b, n in zip(before[1:], shape_czyx[2:], strict=True))
-    return Slab(first - before[0], block[z, y, x].permute(3, 0, 1, 2))

@@ -5,18 +5,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import map_coordinates
+from scipy.special import softmax
 
 from medseg.errors import InputError, ModelError
-from medseg.geometry import Geometry
+from medseg.geometry import Box, Geometry
 from medseg.labels import LabelSet
-from medseg.plan import Plan
-from medseg.preprocess import prepare, prepare_mask, restore, restore_logits, working_grid
+from medseg.plan import ClipZScore, Plan, Rescale, ZScore
+from medseg.preprocess import Probabilities, Restoration, WorkingImage, prepare, prepare_mask, restore, working_grid
 from medseg.resample import resample
 from medseg.volume import Segmentation, Volume
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from medseg.plan import Normalisation
 
 LABELS = LabelSet.from_names({1: "ball", 5: "shell"})
 CENTRE_LPS = np.array([3.0, -7.0, 11.0])
@@ -169,6 +173,52 @@ def test_skipping_uniform_cells_changes_nothing(name: str) -> None:
     np.testing.assert_array_equal(mask.array[is_clear], np.array([0, 1, 5])[winner[is_clear]])
 
 
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_a_mask_restored_slab_by_slab_is_the_mask_restored_at_once(name: str, depth: int) -> None:
+    scan = GRIDS[name]
+    rng = np.random.default_rng(2)
+    for grid in (grid_around(UPRIGHT * [3.3, 2.9, 3.1], (11, 13, 12)), scan):  # interpolated, and copied
+        scores = Volume(rng.normal(size=(3, *grid.shape)).astype(np.float32), grid, ("0", "1", "5"))
+        restoration = Restoration(grid, scan, LABELS)
+        winners = [
+            restoration.add(torch.from_numpy(scores.array[:, z : z + depth])) for z in range(0, grid.shape[0], depth)
+        ]
+        np.testing.assert_array_equal(restoration.mask, restore(scores, scan, LABELS).array)
+        np.testing.assert_array_equal(np.concatenate(winners), np.array([0, 1, 5])[scores.array.argmax(axis=0)])
+
+
+def test_slabs_along_every_axis_of_the_scan_settle_every_voxel_once() -> None:
+    grid = grid_around(UPRIGHT * 2.0, (9, 10, 11))
+    for codes in ALL_CODES:
+        scan = grid.reoriented(codes).with_spacing((1.3, 1.7, 0.9))
+        restoration = Restoration(grid, scan, LABELS, out=np.full(scan.shape, 99, np.uint8))
+        for _ in range(9):
+            restoration.add(torch.tensor([0.0, 0.0, 1.0]).reshape(3, 1, 1, 1).expand(3, 1, 10, 11))
+        assert (restoration.mask == 5).all()
+
+
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("how", [ZScore(), Rescale(), ClipZScore(low=-0.5, high=1, mean=0.2, std=0.3)])
+def test_an_image_made_by_slices_is_the_image_made_at_once(name: str, how: Normalisation) -> None:
+    scan = GRIDS[name]
+    plan = plan_of((0.6, 1.1, 1.2))
+    plan = plan.model_copy(update={"preprocess": plan.preprocess.model_copy(update={"normalisation": (how,)})})
+    volume = Volume(depth_on(scan)[None], scan, ("MR",))
+    whole = prepare(volume, plan).array
+    depth = whole.shape[1]
+    assert depth > 40
+    for held in (True, False):
+        image = WorkingImage(volume, plan, held=held)
+        found = [image.slices(z, min(z + 13, depth)) for z in range(0, depth, 13)]
+        np.testing.assert_array_equal(torch.cat(found, dim=1), whole)
+        box = Box((3, 2, 4), (35, 20, 21))
+        part = image.cropped(box)
+        np.testing.assert_array_equal(part.whole(), whole[(slice(None), *box.slices)])
+        np.testing.assert_array_equal(part.cropped(Box((1, 1, 1), (2, 3, 4))).whole(), whole[:, 4:5, 3:5, 5:8])
+        assert part.geometry.same_grid(image.geometry.crop(box))
+
+
 def test_outside_the_working_grid_is_background() -> None:
     small = Geometry((4, 4, 4), np.eye(4))
     scores = np.zeros((3, 4, 4, 4), dtype=np.float32)
@@ -186,13 +236,16 @@ def test_scores_must_be_one_a_class() -> None:
         restore(Volume(np.zeros((2, 2, 2, 2), np.float32), grid, ("0", "1")), grid, LABELS)
 
 
-def test_scores_of_all_classes_can_be_had() -> None:
-    scores = scores_on(working_grid(GRIDS["anisotropic"], plan_of((2.0, 2.0, 2.0))))
-    full = restore_logits(scores, GRIDS["anisotropic"])
-    assert full.geometry is GRIDS["anisotropic"]
-    ids = np.array([0, 1, 5])[full.array.argmax(axis=0)]
-    mask = restore(scores, GRIDS["anisotropic"], LABELS)
-    assert (ids == mask.array).mean() > 0.9999
+@pytest.mark.parametrize("name", GRIDS)
+def test_probabilities_are_the_softmax_of_interpolated_scores(name: str) -> None:
+    scan = GRIDS[name]
+    scores = scores_on(working_grid(scan, plan_of((2.0, 2.0, 2.0))))
+    found = np.full((3, *scan.shape), np.nan, np.float32)
+    probabilities = Probabilities(scores.geometry, scan, found)
+    for start in range(0, scores.geometry.shape[0], 3):
+        probabilities.add(torch.from_numpy(scores.array[:, start : start + 3]))
+    full = resample(scores, onto=scan).array
+    np.testing.assert_allclose(found, softmax(full, axis=0), atol=1e-5)
 
 
 def test_nothing_is_interpolated_where_the_spacing_rounds_to_the_scans_own() -> None:

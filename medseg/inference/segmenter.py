@@ -2,16 +2,14 @@
 
 `Segmenter.segment` takes a scan on any grid and returns a mask on that same grid. In between: the plan's working grid
 and intensities (`medseg.preprocess`), the streamed sliding window (`medseg.tiling`), a CRF where the plan has one
-(`medseg.networks.crf`), the way back, and tidying.
+(`medseg.networks.crf`), the way back, and tidying. Image, scores and mask go by slices: what is in memory beside the
+scan and its mask does not grow with their number (but for a CRF, which sees all voxels at once).
 The members of an ensemble are averaged as logits, window by window, as nnU-Net does.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import sys
-import time
-from contextlib import contextmanager
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,16 +17,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from medseg import postprocess, preprocess
-from medseg.errors import InputError, ModelError
+from medseg import postprocess
+from medseg.errors import ModelError
 from medseg.geometry import Box
+from medseg.inference import memory
+from medseg.inference.clock import Clock
 from medseg.inference.hardware import NumericPath, resolve_device, resolve_path
+from medseg.inference.memory import peak_ram_mb
+from medseg.inference.sparing import Sparing
 from medseg.model import load_model
 from medseg.networks import memory_format
 from medseg.networks.crf import mean_field
 from medseg.plan import CrfRecipe
+from medseg.preprocess import Probabilities, Restoration, WorkingImage, id_type
 from medseg.progress import Step, ignore
-from medseg.tiling import Tiling, stream_logits
+from medseg.tiling import SLAB_BYTES, Slab, Tiling, stream_logits
 from medseg.volume import Segmentation, Volume
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     from medseg.geometry import Geometry
     from medseg.labels import LabelSet
     from medseg.model import Model
-    from medseg.plan import CrfPlan, Plan
+    from medseg.plan import Plan
     from medseg.progress import Progress
 
 Flag = Literal["empty", "touches-edge"]
@@ -88,6 +91,8 @@ class Segmenter:
         The folder the networks come from.
     mirrored : bool
         Whether each window is also predicted mirrored along the plan's `infer.mirror_axes` (``--tta``).
+    max_ram : int, optional
+        Bytes of memory that the process and its children may hold; by default what is free.
     """
 
     def __init__(
@@ -98,12 +103,14 @@ class Segmenter:
         path: NumericPath,
         model: Model | None = None,
         mirrored: bool = False,
+        max_ram: int | None = None,
     ) -> None:
         if not networks:
             raise ModelError("there is no network to segment with", expected="at least one ensemble member")
         self.plan = plan
         self.path = path
         self.model = model
+        self.max_ram = max_ram
         self._networks = tuple(networks)
         self._tiling = Tiling(
             plan.train.patch_size,
@@ -175,7 +182,15 @@ class Segmenter:
         kinds = [channel.kind for channel in self.plan.preprocess.normalisation]
         crf = (self.plan.infer.crf or CrfRecipe().resolved(kinds)) if on else None
         plan = self.plan.model_copy(update={"infer": self.plan.infer.model_copy(update={"crf": crf})})
-        return Segmenter(plan, self._networks, path=self.path, model=self.model, mirrored=self.is_mirrored)
+        return self._like(plan=plan)
+
+    def with_max_ram(self, max_ram: int | None) -> Segmenter:
+        """Return a segmenter of the same networks with another limit of memory, in bytes (``--max-ram``)."""
+        return self._like(max_ram=max_ram)
+
+    def _like(self, **changes: Any) -> Segmenter:
+        kept = {"path": self.path, "model": self.model, "mirrored": self.is_mirrored, "max_ram": self.max_ram}
+        return Segmenter(changes.pop("plan", self.plan), self._networks, **(kept | changes))
 
     def segment(
         self,
@@ -195,8 +210,8 @@ class Segmenter:
             Where to segment, in the scan's voxels; outside the mask is background. Intensities are normalised by the
             whole scan, and the network (and the CRF) sees half a patch around the region.
         progress : Progress, optional
-            Told the stages ``prepare``, ``network`` (per batch of windows), ``crf`` (per iteration) and ``restore``;
-            raises `Cancelled` to stop.
+            Told the stages ``prepare`` (with how the scan fits into memory), ``network`` (per batch of windows),
+            ``crf`` (per iteration) and ``restore``; raises `Cancelled` to stop.
         on_slab : callable, optional
             Called with finished slices as they come: a mask on its own part of the network's grid, not yet tidied,
             and before the CRF.
@@ -204,144 +219,143 @@ class Segmenter:
         Raises
         ------
         InputError
-            Where the scan has another number of channels than the model, or a voxel is not a finite number (code
-            ``non-finite``).
+            Where the scan has another number of channels than the model, a voxel is not a finite number (code
+            ``non-finite``), or the scan does not fit into the memory allowed (code ``memory``).
         ModelError
             Where the device's memory is too small.
         GeometryError
             Where the region leaves the scan.
         """
-        report = progress or ignore
-        seconds: dict[str, float] = {}
-        with _timed(seconds, "prepare"):
-            report(Step("prepare"))
-            target = volume.geometry.crop(region) if region else volume.geometry
-            working = self._prepared(volume, target if region else None)
-        with _timed(seconds, "network"):
-            logits, confidence = self._logits(working, report, on_slab)
-        if self.plan.infer.crf is not None:
-            with _timed(seconds, "crf"):
-                logits, confidence = self._refined(logits, working, self.plan.infer.crf, report)
-        del working
-        with _timed(seconds, "restore"):
+        report, clock = progress or ignore, Clock()
+        target = volume.geometry.crop(region) if region else volume.geometry
+        with clock("prepare"):
+            image = self._image(volume, target if region else None, report)
+        labels = self.plan.labels
+        mask = np.zeros(volume.geometry.shape, dtype=id_type(labels))
+        restoration = Restoration(image.geometry, target, labels, out=mask[region.slices] if region else mask)
+        confidence = Confidence()
+        for slab in self._scores(image, clock, report, on_slab):
+            with clock("restore"):
+                confidence.add(slab.logits_kzyx, restoration.add(slab.logits_kzyx))
+        with clock("restore"):
             report(Step("restore"))
-            mask = preprocess.restore(logits, target, self.plan.labels)
-            del logits
-            mask = postprocess.apply(mask, postprocess.PostprocessPlan(self.plan.infer.largest_component))
-            mask = _pasted(mask, region, volume.geometry)
-        return Result(mask, confidence, _flags(mask.array), seconds, peak_ram_mb())
+            tidy = postprocess.PostprocessPlan(self.plan.infer.largest_component)
+            segmentation = postprocess.apply(Segmentation(mask, volume.geometry, labels), tidy)
+        return Result(segmentation, confidence.mean, _flags(segmentation.array), clock.seconds, peak_ram_mb())
 
     def probabilities(self, volume: Volume, *, progress: Progress | None = None) -> Volume:
         """Return each class's probability at each voxel of a scan, float32 on the scan's grid.
 
         Logits are interpolated onto the scan's grid and the softmax taken there, so probabilities sum to one. The
         channels are ``background`` and the labels by rising id. Where the plan has a CRF they are what it gives.
-        Nothing is tidied.
+        Nothing is tidied. The array lies in a temporary file, which goes when it is let go of.
 
         Raises
         ------
         ModelError, InputError
             As `segment`.
         """
-        report = progress or ignore
-        report(Step("prepare"))
-        working = self._prepared(volume, None)
-        logits, _ = self._logits(working, report, None)
-        if self.plan.infer.crf is not None:
-            logits, _ = self._refined(logits, working, self.plan.infer.crf, report)
-        del working
-        report(Step("restore"))
-        restored = preprocess.restore_logits(logits, volume.geometry)
-        scores = torch.from_numpy(restored.array)
-        return dataclasses.replace(restored, array=torch.softmax(scores, dim=0).numpy())
-
-    def _prepared(self, volume: Volume, target: Geometry | None) -> Volume:
-        """Return the scan on the working grid, cut to half a patch around `target` where there is one."""
-        _require_finite(volume)
-        working = preprocess.prepare(volume, self.plan)
-        if target is None:
-            return working
-        box = _box_around(target, working.geometry, margin=[side // 2 for side in self.plan.train.patch_size])
-        array = np.ascontiguousarray(working.array[(slice(None), *box.slices)])
-        return Volume(array, working.geometry.crop(box), working.channels)
-
-    def _logits(
-        self, working: Volume, report: Progress, on_slab: Callable[[Segmentation], None] | None
-    ) -> tuple[Volume, float | None]:
-        """Return logits on the working grid, and the confidence."""
+        report, clock = progress or ignore, Clock()
+        image = self._image(volume, None, report)
         names = ("background", *self.plan.labels.names)
-        logits = torch.empty(len(names), *working.geometry.shape)
-        sure, voxels = 0.0, 0
-        image = torch.from_numpy(working.array)
-        for start, slab in stream_logits(self._predict, image, tiling=self._tiling, progress=report):
-            logits[:, start : start + slab.shape[1]] = slab
-            more_sure, more_voxels = _sureness(slab)
-            sure, voxels = sure + more_sure, voxels + more_voxels
-            if on_slab is not None:
-                on_slab(_slab_mask(slab, start, working.geometry, self.plan.labels))
-        return Volume(logits.numpy(), working.geometry, names), sure / voxels if voxels else None
+        with tempfile.TemporaryFile() as file:
+            array = np.memmap(file, dtype=np.float32, mode="w+", shape=(len(names), *volume.geometry.shape))
+        probabilities = Probabilities(image.geometry, volume.geometry, array)
+        for slab in self._scores(image, clock, report, None):
+            probabilities.add(slab.logits_kzyx)
+        report(Step("restore"))
+        return Volume(array, volume.geometry, names)
 
-    def _refined(self, logits: Volume, working: Volume, crf: CrfPlan, report: Progress) -> tuple[Volume, float | None]:
-        """Return log-probabilities on the working grid after the CRF, and the confidence in them."""
-        refined = mean_field(
-            torch.from_numpy(logits.array),
-            torch.from_numpy(working.array),
-            crf,
-            spacing_mm=working.geometry.spacing_mm,
-            slice_axis=self.plan.slice_axis,
-            progress=report,
-        )
-        sure, voxels = _sureness(refined)
-        return dataclasses.replace(logits, array=refined.numpy()), sure / voxels if voxels else None
+    def _image(self, volume: Volume, target: Geometry | None, report: Progress) -> WorkingImage:
+        """Return the scan on the working grid, cut to half a patch around `target` where there is one."""
+        how = memory.fit(volume, self.plan, self.path, max_ram=self.max_ram)
+        report(Step("prepare", message=how.in_words))
+        image = WorkingImage(volume, self.plan, held=how.is_held)
+        if target is None:
+            return image
+        return image.cropped(_box_around(target, image.geometry, margin=[n // 2 for n in self.plan.train.patch_size]))
+
+    def _scores(
+        self,
+        image: WorkingImage,
+        clock: Clock,
+        report: Progress,
+        on_slab: Callable[[Segmentation], None] | None,
+    ) -> Iterator[Slab]:
+        """Yield slabs of the scores that decide, in rising order: the network's, or the CRF's where there is one."""
+        predict = Sparing(self._predict, self.path.device)
+        slabs = stream_logits(predict, _Timed(image, clock), tiling=self._tiling, progress=report)
+        slabs = clock.each("network", slabs)
+        if on_slab is not None:
+            slabs = _told(slabs, on_slab, image.geometry, self.plan.labels)
+        if self.plan.infer.crf is None:
+            yield from slabs
+            return
+        logits = torch.empty(len(self.plan.labels) + 1, *image.geometry.shape)
+        for start, part in slabs:
+            logits[:, start : start + part.shape[1]] = part
+        with clock("crf"):
+            refined = mean_field(
+                logits,
+                image.whole(),
+                self.plan.infer.crf,
+                spacing_mm=image.geometry.spacing_mm,
+                slice_axis=self.plan.slice_axis,
+                progress=report,
+            )
+        del logits
+        depth = max(1, SLAB_BYTES // refined[:, 0].nbytes)
+        for start in range(0, refined.shape[1], depth):
+            yield Slab(start, refined[:, start : start + depth])
 
     def _predict(self, windows: Tensor) -> Tensor:
         """Return the members' mean logits of a batch of windows, float32."""
         layout = memory_format(self.plan.network.dimensions)
-        try:
-            with torch.inference_mode():
-                seen = windows.to(self.path.device, self.path.dtype).contiguous(memory_format=layout)
-                total: Tensor = self._networks[0](seen).float()
-                for network in self._networks[1:]:
-                    total += network(seen).float()
-                return total / len(self._networks)
-        except torch.OutOfMemoryError as error:
-            raise ModelError(
-                f"the memory of {self.path.device} does not hold {len(windows)} windows of this model",
-                remedy="Close what else uses the device, or pass --device cpu",
-            ) from error
+        with torch.inference_mode():
+            seen = windows.to(self.path.device, self.path.dtype).contiguous(memory_format=layout)
+            total: Tensor = self._networks[0](seen).float()
+            for network in self._networks[1:]:
+                total += network(seen).float()
+            return total / len(self._networks)
 
 
-def _require_finite(volume: Volume) -> None:
-    if not all(np.isfinite(image_yx).all() for image_zyx in volume.array for image_yx in image_zyx):
-        raise InputError(
-            "the scan holds voxels that are not finite numbers (NaN or infinity)",
-            remedy="Replace them by numbers, and segment the corrected file",
-            code="non-finite",
-        )
+class Confidence:
+    """The mean, over the voxels that won as a label, of the largest softmax probability.
+
+    Examples
+    --------
+    >>> confidence = Confidence()
+    >>> confidence.add(torch.tensor([[0.0, 5.0], [0.0, 0.0]]).reshape(2, 1, 1, 2), np.array([[[1, 0]]]))
+    >>> confidence.mean
+    0.5
+    """
+
+    def __init__(self) -> None:
+        self._sum, self._voxels = 0.0, 0
+
+    def add(self, logits_kzyx: Tensor, mask_zyx: NDArray[Any]) -> None:
+        """Take note of slices: their scores (K, n, Y, X), and which label won where."""
+        rows = logits_kzyx.permute(1, 2, 3, 0)[torch.from_numpy(mask_zyx > 0)]
+        log_probability = rows.amax(dim=1) - rows.logsumexp(dim=1)
+        self._sum += float(log_probability.exp().sum(dtype=torch.float64))
+        self._voxels += len(rows)
+
+    @property
+    def mean(self) -> float | None:
+        """None where no label won anywhere."""
+        return self._sum / self._voxels if self._voxels else None
 
 
-def peak_ram_mb() -> float:
-    """Return the most memory this process held resident so far, in 10^6 bytes."""
-    if sys.platform == "win32":
-        import psutil  # noqa: PLC0415 - needed on this system only
+class _Timed:
+    """An image whose making counts as preparing."""
 
-        return float(psutil.Process().memory_info().peak_wset) / 1e6
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux, whose ru_maxrss begins with what the process that started this one held
-        after = status.read_text(encoding="ascii", errors="replace").partition("VmHWM:")[2].split()
-        if after:  # some sandboxes do not tell
-            return int(after[0]) * 1024 / 1e6
-    import resource  # noqa: PLC0415 - not on every system
+    def __init__(self, image: WorkingImage, clock: Clock) -> None:
+        self._image, self._clock = image, clock
+        self.shape: tuple[int, ...] = image.shape
 
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    seconds[step] = time.perf_counter() - started
+    def slices(self, start: int, stop: int) -> Tensor:
+        with self._clock("prepare"):
+            return self._image.slices(start, stop)
 
 
 def _box_around(target: Geometry, working: Geometry, *, margin: Sequence[int]) -> Box:
@@ -356,28 +370,17 @@ def _box_around(target: Geometry, working: Geometry, *, margin: Sequence[int]) -
     return Box((z[0], y[0], x[0]), (z[1], y[1], x[1]))
 
 
-def _pasted(mask: Segmentation, region: Box | None, onto: Geometry) -> Segmentation:
-    """Return the mask of a region inside a mask of the whole scan."""
-    if region is None:
-        return mask
-    array = np.zeros(onto.shape, dtype=mask.array.dtype)
-    array[region.slices] = mask.array
-    return Segmentation(array, onto, mask.labels)
-
-
-def _sureness(logits_kzyx: Tensor) -> tuple[float, int]:
-    """Return the sum of the largest softmax probability over foreground voxels, and their number."""
-    highest, winner = logits_kzyx.max(dim=0)
-    foreground = winner > 0
-    log_probability = highest[foreground] - logits_kzyx[:, foreground].logsumexp(dim=0)
-    return float(log_probability.exp().sum(dtype=torch.float64)), int(foreground.sum())
-
-
-def _slab_mask(logits_kzyx: Tensor, start: int, working: Geometry, labels: LabelSet) -> Segmentation:
-    ids = np.array([0, *labels.ids], dtype=np.uint16)
+def _told(
+    slabs: Iterator[Slab], on_slab: Callable[[Segmentation], None], working: Geometry, labels: LabelSet
+) -> Iterator[Slab]:
+    """Yield the slabs, each after its mask was told."""
+    ids = np.array([0, *labels.ids], dtype=id_type(labels))
     _, y, x = working.shape
-    geometry = working.crop(Box((start, 0, 0), (start + logits_kzyx.shape[1], y, x)))
-    return Segmentation(ids[logits_kzyx.argmax(dim=0).numpy()], geometry, labels)
+    for slab in slabs:
+        winners = slab.logits_kzyx.argmax(dim=0).numpy()
+        geometry = working.crop(Box((slab.start, 0, 0), (slab.start + len(winners), y, x)))
+        on_slab(Segmentation(ids[winners], geometry, labels))
+        yield slab
 
 
 def _flags(mask_zyx: NDArray[Any]) -> tuple[Flag, ...]:

@@ -14,25 +14,19 @@ mask is background, and an image is `fill`, or goes on as its edge where `fill` 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, overload
 
-import numpy as np
-
-from medseg.errors import GeometryError, InputError
+from medseg.errors import GeometryError
 from medseg.resample.copying import copied
-from medseg.resample.images import interpolated_along_axes, interpolated_obliquely
 from medseg.resample.lattice import Lattice
 from medseg.resample.masks import interpolated_labels
+from medseg.resample.sliced import Order, SlicedImage
 from medseg.volume import Segmentation, Volume
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from medseg.geometry import Geometry
 
-__all__ = ["resample"]
-
-Order = Literal[1, 3]
+__all__ = ["SlicedImage", "resample"]
 
 
 @overload
@@ -71,6 +65,7 @@ def resample(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from medseg.geometry import Geometry
     >>> scan = Volume(np.arange(8, dtype=np.int16).reshape(1, 2, 2, 2), Geometry((2, 2, 2), np.eye(4)))
     >>> flipped = resample(scan, onto=scan.geometry.reoriented("RAI"))
@@ -82,29 +77,11 @@ def resample(
     """
     if order not in (1, 3):
         raise GeometryError(f"there is no interpolation of order {order}", expected="1 (linear) or 3 (cubic)")
-    lattice = Lattice.between(x.geometry, onto)
     if isinstance(x, Volume):
-        return Volume(_image_on(lattice, x.array, order=order, fill=fill), onto, x.channels)
+        return Volume(SlicedImage(x, onto=onto, order=order, fill=fill).whole(), onto, x.channels)
     if fill is not None:
         raise GeometryError("a mask was given a fill value", expected="none: outside its grid a mask is background")
+    lattice = Lattice.between(x.geometry, onto)
     strides = lattice.whole_steps()
     array = interpolated_labels(x.array, lattice) if strides is None else copied(x.array, strides, fill=0)
     return Segmentation(array, onto, x.labels, x.ignore)
-
-
-def _image_on(lattice: Lattice, array_czyx: NDArray[Any], *, order: Order, fill: float | None) -> NDArray[Any]:
-    strides = lattice.whole_steps()
-    if strides is not None:
-        return np.stack([copied(channel, strides, fill=fill) for channel in array_czyx])
-    if array_czyx.dtype.kind == "f" and not np.isfinite(array_czyx).all():
-        raise InputError(
-            "the image holds numbers that are not finite", expected="finite voxels", remedy="Replace them first"
-        )
-    out = np.empty((len(array_czyx), *lattice.shape), dtype=np.float32)
-    steps = lattice.steps()
-    for channel, target in zip(array_czyx, out, strict=True):
-        if steps is not None:
-            target[...] = interpolated_along_axes(channel, steps, order=order, fill=fill)
-        else:
-            target[...] = interpolated_obliquely(channel, lattice, order=order, fill=fill)
-    return out

@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     from medseg.resample.lattice import Step
 
 
+class Copying:
+    """Voxels taken over bit for bit, target slices at a time."""
+
+    def __init__(self, steps: Sequence[Step], *, fill: float | None) -> None:
+        self._steps, self._fill = steps, fill
+
+    def slices(self, array_zyx: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
+        """Return target slices, a new array."""
+        along_z, *in_plane = self._steps
+        return copied(array_zyx, [along_z.part(start, stop), *in_plane], fill=self._fill)
+
+
 def copied(array_zyx: NDArray[Any], steps: Sequence[Step], *, fill: float | None) -> NDArray[Any]:
     """Return the voxels at whole-numbered positions; outside is `fill`, or the nearest voxel where it is None.
 

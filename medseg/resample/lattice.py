@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from medseg.geometry import Geometry
+    from medseg.geometry import Box, Geometry
 
 TOLERANCE_VOXELS = 1e-3
 """Positions closer than this, in source voxels, are the same position."""
@@ -30,6 +30,10 @@ class Step:
     def positions(self) -> NDArray[np.float64]:
         """Return the fractional source index of every voxel."""
         return self.offset + self.stride * np.arange(self.count, dtype=np.float64)
+
+    def part(self, start: int, stop: int) -> Step:
+        """Return the voxels `start` to `stop` of it."""
+        return Step(self.source_axis, self.offset + self.stride * start, self.stride, stop - start)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -70,6 +74,15 @@ class Lattice:
             return None
         z, y, x = (Step(s.source_axis, round(s.offset), round(s.stride), s.count) for s in steps)
         return z, y, x
+
+    def cropped(self, box: Box) -> Self:
+        """Return the map of a part of the target."""
+        return type(self)(self.matrix, self.offset + self.matrix @ np.array(box.start, dtype=np.float64), box.shape)
+
+    def extent(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the lowest and the highest source index along z, y and x of all target voxels."""
+        far = self.matrix * (np.array(self.shape) - 1)
+        return self.offset + np.minimum(far, 0).sum(axis=1), self.offset + np.maximum(far, 0).sum(axis=1)
 
     def slab_positions(self, start: int, stop: int) -> tuple[NDArray[np.float64], ...]:
         """Return the source index along z, y and x of target slices `start` to `stop`; the three broadcast together."""

@@ -2,11 +2,15 @@
 
 Plain functions on plain tensors that give the values of MONAI's ``NormalizeIntensity``, ``ScaleIntensityRange`` and
 ``ScaleIntensity``: they run before every segmentation, and loading MONAI would cost more than most of them.
+
+What a normalisation needs to know of an image is measured in a first pass over its slices, so that an image need not be
+in memory as a whole. A large image is measured `SLICES` slices at a time either way: the numbers are the same.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -14,13 +18,104 @@ from medseg.errors import InputError, PlanError
 from medseg.plan import ClipZScore, Rescale
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
     from medseg.plan import Normalisation
 
+SLICES = 32  # looked at together
 RELATIVE_NOISE = 1e-6  # a spread this small beside the mean is float32 rounding: the image is constant
+
+
+class Scale(NamedTuple):
+    """What one channel's grey values are clipped to, what is subtracted, and what they are divided by then."""
+
+    low: float
+    high: float
+    centre: float
+    spread: float
+
+    def apply(self, image_zyx: Tensor) -> None:
+        """Change a float32 tensor in place; a constant channel becomes zero."""
+        if self.spread <= RELATIVE_NOISE * abs(self.centre):
+            image_zyx.zero_()
+            return
+        if math.isfinite(self.high):
+            image_zyx.clamp_(self.low, self.high)
+        image_zyx.sub_(self.centre).div_(self.spread)
+
+
+class Moments(NamedTuple):
+    """Mean, sum of squared distances from it, extremes and number of the voxels seen so far, in float64."""
+
+    mean: float = 0.0
+    squares: float = 0.0
+    lowest: float = math.inf
+    highest: float = -math.inf
+    voxels: int = 0
+
+    def joined(self, image_zyx: Tensor) -> Moments:
+        """Return what is known after some more voxels (Chan, Golub and LeVeque 1983, The American Statistician 37:242).
+
+        Raises
+        ------
+        InputError
+            Where one is not a finite number (code ``non-finite``).
+        """
+        lowest, highest = (float(end) for end in image_zyx.aminmax())
+        if not math.isfinite(lowest) or not math.isfinite(highest):  # others would show in the extremes
+            raise InputError(
+                "the image holds voxels that are not finite numbers (NaN or infinity)",
+                expected="finite voxels",
+                remedy="Replace them, or take the image out",
+                code="non-finite",
+            )
+        variance, mean = (float(value) for value in torch.var_mean(image_zyx, correction=0))
+        n, more = self.voxels, image_zyx.numel()
+        step = mean - self.mean
+        return Moments(
+            self.mean + step * more / (n + more),
+            self.squares + variance * more + step * step * n * more / (n + more),
+            min(self.lowest, lowest),
+            max(self.highest, highest),
+            n + more,
+        )
+
+
+def is_fixed(how: Normalisation) -> bool:
+    """Tell whether a normalisation is the same for every image, so that nothing need be measured."""
+    return isinstance(how, ClipZScore)
+
+
+def measured(slices: Iterable[Tensor]) -> Moments:
+    """Return what is to be known of a channel, seen as parts (n, Y, X) of any real type, one after the other.
+
+    Examples
+    --------
+    >>> measured([torch.tensor([[[1.0, 3.0]]]), torch.tensor([[[5.0, 7.0]]])])
+    Moments(mean=4.0, squares=20.0, lowest=1.0, highest=7.0, voxels=4)
+    """
+    moments = Moments()
+    for part in slices:
+        moments = moments.joined(part.to(torch.float32))
+    return moments
+
+
+def scale_for(how: Normalisation, moments: Moments) -> Scale:
+    """Return what a normalisation does to a channel of which so much is known.
+
+    Examples
+    --------
+    >>> from medseg.plan import ZScore
+    >>> scale_for(ZScore(), Moments(mean=2.0, squares=8.0, lowest=0.0, highest=4.0, voxels=2))
+    Scale(low=-inf, high=inf, centre=2.0, spread=2.0)
+    """
+    if isinstance(how, ClipZScore):
+        return Scale(how.low, how.high, how.mean, how.std)
+    if isinstance(how, Rescale):
+        return Scale(-math.inf, math.inf, moments.lowest, moments.highest - moments.lowest)
+    return Scale(-math.inf, math.inf, moments.mean, math.sqrt(moments.squares / max(1, moments.voxels)))
 
 
 def normalise(image_czyx: Tensor, normalisation: Sequence[Normalisation]) -> Tensor:
@@ -51,45 +146,17 @@ def normalise(image_czyx: Tensor, normalisation: Sequence[Normalisation]) -> Ten
     >>> normalise(torch.tensor([1.0, 3.0]).reshape(1, 1, 1, 2), [ZScore()]).flatten().tolist()
     [-1.0, 1.0]
     """
-    if len(normalisation) != len(image_czyx):
-        raise PlanError(
-            f"there are {len(normalisation)} normalisations", expected=f"{len(image_czyx)}, as the image has channels"
-        )
+    require_one_each(normalisation, len(image_czyx))
     result = torch.empty(image_czyx.shape, dtype=torch.float32)
     for channel, target, how in zip(image_czyx, result, normalisation, strict=True):
         target.copy_(channel)
-        if not _is_finite(target):
-            raise InputError(
-                "the image holds voxels that are not finite numbers (NaN or infinity)",
-                expected="finite voxels",
-                remedy="Replace them, or take the image out",
-                code="non-finite",
-            )
-        _normalise_channel(target, how)
+        scale_for(how, measured(target.split(SLICES))).apply(target)
     return result
 
 
-def _normalise_channel(x: Tensor, how: Normalisation) -> None:
-    """Normalise one channel in place."""
-    if isinstance(how, ClipZScore):
-        x.clamp_(how.low, how.high).sub_(how.mean).div_(how.std)
-    elif isinstance(how, Rescale):
-        low, high = (float(end) for end in x.aminmax())
-        _scale(x, low, high - low)
-    else:
-        variance, mean = (float(value) for value in torch.var_mean(x, correction=0))
-        _scale(x, mean, variance**0.5)
-
-
-def _scale(x: Tensor, centre: float, spread: float) -> None:
-    """Subtract and divide in place; nothing but zeros where there is no spread."""
-    if spread <= RELATIVE_NOISE * abs(centre):
-        x.zero_()
-    else:
-        x.sub_(centre).div_(spread)
-
-
-def _is_finite(x: Tensor) -> bool:
-    """Tell whether all numbers are finite, without a mask of the image's size: others show in the extremes."""
-    low, high = x.aminmax()
-    return bool(torch.isfinite(low) and torch.isfinite(high))
+def require_one_each(normalisation: Sequence[Normalisation], channels: int) -> None:
+    """Refuse a number of normalisations that is not the image's number of channels."""
+    if len(normalisation) != channels:
+        raise PlanError(
+            f"there are {len(normalisation)} normalisations", expected=f"{channels}, as the image has channels"
+        )

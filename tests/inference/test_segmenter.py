@@ -328,6 +328,6 @@ def test_there_must_be_a_network(make_plan: Callable[..., Plan]) -> None:
 
 def test_peak_memory_is_this_process_own() -> None:
     held = np.ones(1_200_000_000, dtype=np.uint8)  # a child inherits what its parent held, in ru_maxrss
-    program = "from medseg.inference.segmenter import peak_ram_mb; print(peak_ram_mb())"
+    program = "from medseg.inference.memory import peak_ram_mb; print(peak_ram_mb())"
     child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert held.nbytes / 1e6 > float(child.stdout) > 50

@@ -1,0 +1,200 @@
+"""What segmenting a scan takes in memory, told before work starts, and what is done where that is too much.
+
+Nothing here changes a number of the result. What can be given up for memory is time: an image whose normalisation looks
+at it first is then made twice instead of held in between.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import psutil
+
+from medseg.errors import InputError
+from medseg.inference.hardware import free_memory_bytes
+from medseg.networks.footprint import peak_features
+from medseg.preprocess import id_type, working_grid
+from medseg.tiling import SLAB_BYTES
+from medseg.transforms.intensity import SLICES, is_fixed
+
+if TYPE_CHECKING:
+    from medseg.geometry import Geometry
+    from medseg.inference.hardware import NumericPath
+    from medseg.plan import Plan
+    from medseg.volume import Volume
+
+FLOAT = 4
+SPLINE_TAIL = 40  # source slices beside those that 32 target slices cover, which cubic interpolation looks at
+RESTORED_BYTES = 250_000_000  # for the cells on boundaries of a slab, at most
+OBLIQUE_BYTES = 250_000_000  # for a block of the source, where grids are oblique to each other
+CRF_COPIES = 8  # of the scores of all classes
+CRF_VOXEL_BYTES = 400  # of the lattice of the appearance kernel
+PIECES_BYTES = 6  # a voxel, to find the largest piece of a label
+TIGHT = 0.9  # share of the free memory that is taken where no limit was given
+
+
+class Footprint(NamedTuple):
+    """Bytes in memory by what they are for.
+
+    Attributes
+    ----------
+    resident : int
+        What the process and its children hold already: libraries, weights, the scan.
+    network : int
+        Features of the windows seen at once; on a GPU, what comes back from them.
+    scores : int
+        Logits that windows are still added to, and finished ones on their way.
+    image : int
+        Slices of the scan on the working grid, and what they are made of.
+    held : int
+        The whole scan on the working grid, where it is held.
+    mask : int
+        The mask, and what tidying it takes.
+    crf : int
+        The CRF, where there is one.
+    """
+
+    resident: int
+    network: int
+    scores: int
+    image: int
+    held: int
+    mask: int
+    crf: int
+
+    @property
+    def total(self) -> int:
+        """All of it at once."""
+        return sum(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a scan fits into the memory allowed."""
+
+    footprint: Footprint
+    limit: int
+    is_held: bool
+
+    @property
+    def in_words(self) -> str:
+        """What a person is told."""
+        split = "" if self.is_held else "will split, "
+        return f"{split or 'fits, '}{self.footprint.total / 1e9:.1f} of {self.limit / 1e9:.1f} GB"
+
+
+def fit(volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = None) -> Fit:
+    """Return how a scan fits.
+
+    Parameters
+    ----------
+    volume : Volume
+        The scan, in memory already.
+    plan : Plan
+        The model's.
+    path : NumericPath
+        How it computes.
+    max_ram : int, optional
+        Bytes the process and its children may hold; by default what they hold now and most of what is free.
+
+    Raises
+    ------
+    InputError
+        Where it does not fit; names the least that would do.
+    """
+    resident = resident_bytes()
+    limit = max_ram or resident + int(TIGHT * free_memory_bytes("cpu"))
+    working = working_grid(volume.geometry, plan)
+    held = math.prod((len(plan.channels), *working.shape)) * FLOAT
+    least = footprint(volume, working, plan, path, resident=resident)
+    looks_first = not all(is_fixed(how) for how in plan.preprocess.normalisation)
+    if looks_first and least.total + held <= limit:
+        return Fit(least._replace(held=held), limit, is_held=True)
+    if least.total > limit:
+        parts = ", ".join(f"{name} {size / 1e9:.2g}" for name, size in least._asdict().items() if size > limit / 50)
+        raise InputError(
+            f"segmenting this scan takes {least.total / 1e9:.2f} GB of memory ({parts})",
+            expected=f"at most {limit / 1e9:.2f} GB, {'as asked' if max_ram else 'which is free'}",
+            remedy=f"Allow --max-ram {math.ceil(least.total / 1e8) / 10:g}GB" if max_ram else "Close other programs",
+            code="memory",
+        )
+    return Fit(least, limit, is_held=not looks_first)
+
+
+def footprint(volume: Volume, working: Geometry, plan: Plan, path: NumericPath, *, resident: int) -> Footprint:
+    """Return what a scan takes at least, on the working grid `working`."""
+    classes, channels = len(plan.labels) + 1, len(plan.channels)
+    patch = plan.train.patch_size
+    plane = math.prod(max(n, p) for n, p in zip(working.shape[1:], patch[1:], strict=True))
+    slice_bytes = plane * classes * FLOAT
+    slab = max(slice_bytes, min(SLAB_BYTES, slice_bytes * patch[0]))
+    ring = slice_bytes * patch[0]
+    window = path.window_batch * classes * math.prod(patch) * FLOAT
+    network = 2 * window + (_features(plan, path) if path.device == "cpu" else 0)
+    return Footprint(
+        resident=resident,
+        network=network,
+        scores=ring + 3 * slab + RESTORED_BYTES,
+        image=channels * _image_bytes(volume, working, patch[0]),
+        held=0,
+        mask=_mask_bytes(volume.geometry, plan),
+        crf=0 if plan.infer.crf is None else _crf_bytes(working, classes),
+    )
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process and its children hold resident now."""
+    process = psutil.Process()
+    total = int(process.memory_info().rss)
+    for child in process.children(recursive=True):
+        try:
+            total += int(child.memory_info().rss)
+        except psutil.NoSuchProcess:  # it ended meanwhile
+            continue
+    return total
+
+
+def peak_ram_mb() -> float:
+    """Return the most memory this process held resident so far, in 10^6 bytes."""
+    if sys.platform == "win32":
+        return float(psutil.Process().memory_info().peak_wset) / 1e6
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, whose ru_maxrss begins with what the process that started this one held
+        after = status.read_text(encoding="ascii", errors="replace").partition("VmHWM:")[2].split()
+        if after:  # some sandboxes do not tell
+            return int(after[0]) * 1024 / 1e6
+    import resource  # noqa: PLC0415 - not on every system
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def _features(plan: Plan, path: NumericPath) -> int:
+    shape = (path.window_batch, len(plan.channels), *plan.spatial_patch)
+    size = 2 if path.precision == "bf16" else FLOAT
+    return peak_features(plan.network, shape, len(plan.labels) + 1) * size
+
+
+def _image_bytes(volume: Volume, working: Geometry, depth: int) -> int:
+    """Return what a patch's depth of one channel takes, with the source slices it is made of."""
+    kept = 2 * (depth + 2 * SLICES) * math.prod(working.shape[1:]) * FLOAT
+    ratio = max(1.0, *(new / own for new, own in zip(working.spacing_mm, volume.geometry.spacing_mm, strict=True)))
+    largest = math.prod(sorted(volume.geometry.shape)[1:])
+    made = int(2 * (ratio * SLICES + SPLINE_TAIL) * largest * FLOAT)
+    return kept + min(made, 2 * math.prod(volume.geometry.shape) * FLOAT) + OBLIQUE_BYTES
+
+
+def _mask_bytes(scan: Geometry, plan: Plan) -> int:
+    voxels = math.prod(scan.shape)
+    size = np.dtype(id_type(plan.labels)).itemsize
+    return voxels * (size + (size + PIECES_BYTES if plan.infer.largest_component else 0))
+
+
+def _crf_bytes(working: Geometry, classes: int) -> int:
+    voxels = math.prod(working.shape)
+    return voxels * (CRF_COPIES * classes * FLOAT + CRF_VOXEL_BYTES)

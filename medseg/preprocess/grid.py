@@ -1,0 +1,51 @@
+"""The working grid: where a network sees a scan."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from medseg.errors import InputError
+
+if TYPE_CHECKING:
+    from medseg.geometry import Geometry
+    from medseg.plan import Plan
+
+MAX_WORKING_VOXELS = 4_000_000_000  # a scan beyond this has a header in other units
+
+
+def working_grid(geometry: Geometry, plan: Plan) -> Geometry:
+    """Return the grid the network sees a scan on.
+
+    Right-angled; in the plan's orientation, unless that is ``stored``; in the plan's spacing, but along the slice axis
+    of a 2-D network in the scan's own. Where rounding leaves the number of voxels as it is, so does the grid, and
+    nothing is interpolated.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        The scan's.
+    plan : Plan
+        Says orientation and spacing.
+
+    Raises
+    ------
+    InputError
+        Where that grid would be absurdly large.
+    """
+    grid = geometry.without_shear() if geometry.is_sheared else geometry
+    if plan.preprocess.orientation != "stored":
+        grid = grid.reoriented(plan.preprocess.orientation)
+    spacing = list(plan.preprocess.spacing_mm)
+    if plan.slice_axis is not None:
+        spacing[plan.slice_axis] = grid.spacing_mm[plan.slice_axis]
+    voxels = math.prod(
+        max(1.0, n * own / new) for n, own, new in zip(grid.shape, grid.spacing_mm, spacing, strict=True)
+    )
+    if voxels > MAX_WORKING_VOXELS:
+        raise InputError(
+            f"the scan would have {voxels:.2g} voxels at the model's spacing of {plan.preprocess.spacing_mm} mm",
+            expected=f"at most {MAX_WORKING_VOXELS:.2g}",
+            remedy="Check the spacing in its header",
+        )
+    return grid.with_spacing(spacing)

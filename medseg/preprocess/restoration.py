@@ -1,0 +1,224 @@
+"""Back to the scan: from scores on the working grid to labels, or probabilities, at the scan's own voxels."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from medseg.errors import ModelError
+from medseg.resample.cells import Cells, LabelsBetween
+from medseg.resample.lattice import Lattice
+from medseg.volume import Segmentation, Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from medseg.geometry import Geometry
+    from medseg.labels import LabelSet
+
+_GATHERED = 4_000_000  # scores taken from memory at once
+
+
+class Slab:
+    """Slices of scores whose cells are complete: new slices, and the last ones before them."""
+
+    def __init__(self, working: Geometry) -> None:
+        self._depth = working.shape[0]
+        self._next = 0
+        self._carried: Tensor | None = None  # (1, Y, X, K): the slice below the next one
+
+    def joined(self, logits_kzyx: Tensor) -> tuple[int, Tensor]:
+        """Return the first slice and the scores (n, Y, X, K) of a slab, the one before it included."""
+        rows = logits_kzyx.permute(1, 2, 3, 0).contiguous()
+        first, count = self._next, len(rows)
+        if self._carried is not None:
+            first, rows = first - 1, torch.cat([self._carried, rows])
+        self._next += count
+        self._carried = None if self._next == self._depth else rows[-1:].clone()
+        return first, rows
+
+
+class Restoration:
+    """The mask on the scan's grid that scores on the working grid stand for, from slabs of them in rising order.
+
+    At every voxel of the scan the scores are interpolated linearly and the class with the largest wins; ties go to the
+    lower class. Where the eight scores around it agree on the winner, it wins there too, as interpolation only mixes
+    them with weights that sum to one; so only cells that disagree are computed, and the scores of all classes at full
+    resolution never exist. Where the grids coincide, voxels are copied. Outside the working grid is background.
+
+    Parameters
+    ----------
+    working : Geometry
+        The grid of the scores.
+    onto : Geometry
+        Any grid: the scan's.
+    labels : LabelSet
+        What the classes mean.
+    out : (Z, Y, X) unsigned integer, optional
+        Zeros on `onto` to write label ids into, such as a part of a larger mask; a new array by default.
+
+    Examples
+    --------
+    >>> from medseg.geometry import Geometry
+    >>> from medseg.labels import LabelSet
+    >>> grid, scan = Geometry((2, 1, 1), np.diag([2.0, 1, 1, 1])), Geometry((4, 1, 1), np.eye(4))
+    >>> restoration = Restoration(grid, scan, LabelSet.from_names({7: "liver"}))
+    >>> for score in (3.0, -1.0):
+    ...     _ = restoration.add(torch.tensor([0.0, score]).reshape(2, 1, 1, 1))
+    >>> restoration.mask.ravel().tolist()
+    [7, 7, 0, 0]
+    """
+
+    def __init__(self, working: Geometry, onto: Geometry, labels: LabelSet, *, out: NDArray[Any] | None = None) -> None:
+        self._ids = np.array([0, *labels.ids], dtype=id_type(labels))
+        self.mask = np.zeros(onto.shape, dtype=self._ids.dtype) if out is None else out
+        self._slab = Slab(working)
+        self._between = LabelsBetween(Lattice.between(working, onto), working.shape, self.mask)
+
+    def add(self, logits_kzyx: Tensor) -> NDArray[Any]:
+        """Take the next slices' scores, background first, then the labels by rising id; return the labels that win.
+
+        Parameters
+        ----------
+        logits_kzyx : (classes, n, Y, X) float
+            Scores of slices of the working grid.
+
+        Returns
+        -------
+        array
+            (n, Y, X), label ids on the working grid.
+
+        Raises
+        ------
+        ModelError
+            Where there is not one score a class.
+        """
+        if len(logits_kzyx) != len(self._ids):
+            raise ModelError(
+                f"the network gave {len(logits_kzyx)} scores a voxel", expected=f"{len(self._ids)}, one a class"
+            )
+        first, rows = self._slab.joined(logits_kzyx)
+        winners = self._ids[_winners(rows)]
+        self._between.add(winners, first, lambda positions: self._ids[_strongest(rows, positions)])
+        return winners[len(winners) - logits_kzyx.shape[1] :]
+
+
+class Probabilities:
+    """Each class's probability at each voxel of the scan, from slabs of scores in rising order.
+
+    Scores are interpolated linearly onto the scan's grid, beyond the working grid as at its edge, and the softmax is
+    taken there, so probabilities sum to one.
+
+    Parameters
+    ----------
+    working, onto : Geometry
+        As `Restoration`.
+    out : (K, Z, Y, X) float32
+        Written into; may be a memory map.
+    """
+
+    def __init__(self, working: Geometry, onto: Geometry, out: NDArray[np.float32]) -> None:
+        self._out = out
+        self._slab = Slab(working)
+        self._depth = working.shape[0]
+        self._cells = Cells(Lattice.between(working, onto), working.shape)
+
+    def add(self, logits_kzyx: Tensor) -> None:
+        """Take the next slices' scores."""
+        first, rows = self._slab.joined(logits_kzyx)
+        stop = first + len(rows)
+        for box, positions, is_here in self._cells.chunks(first, stop - (stop < self._depth)):
+            positions[0] = positions[0] - first
+            here = np.ones(box.shape, dtype=bool) if is_here is None else is_here
+            flat = [np.broadcast_to(p, box.shape)[here] for p in positions]
+            scores = torch.cat([part.softmax(dim=1) for part in _interpolated(rows, flat)])
+            self._out[(slice(None), *box.slices)][:, here] = scores.t().numpy()
+
+
+def restore(logits: Volume, onto: Geometry, labels: LabelSet) -> Segmentation:
+    """Return the mask on the scan's grid that scores on the working grid stand for; see `Restoration`.
+
+    Parameters
+    ----------
+    logits : Volume
+        Float (classes, Z, Y, X), background first, then the labels by rising id.
+    onto : Geometry
+        Any grid: the scan's.
+    labels : LabelSet
+        What the classes mean.
+
+    Returns
+    -------
+    Segmentation
+        On `onto`, with label ids as uint8, or uint16 where an id is above 255.
+
+    Raises
+    ------
+    ModelError
+        Where there is not one score a class.
+    """
+    restoration = Restoration(logits.geometry, onto, labels)
+    restoration.add(torch.from_numpy(logits.array))
+    return Segmentation(restoration.mask, onto, labels)
+
+
+def id_type(labels: LabelSet) -> type[np.uint8 | np.uint16]:
+    """Return the smallest type that holds the ids of a label set."""
+    return np.uint8 if max(labels.ids, default=0) <= np.iinfo(np.uint8).max else np.uint16
+
+
+def _winners(scores_zyxk: Tensor) -> NDArray[np.int64]:
+    """Return the class with the largest score at each voxel, the lowest of equals."""
+    return scores_zyxk.max(dim=-1).indices.numpy()
+
+
+def _strongest(scores_zyxk: Tensor, positions: Sequence[NDArray[np.float64]]) -> NDArray[np.int64]:
+    """Return the class with the largest interpolated score at positions inside the slab."""
+    return np.concatenate([scores.argmax(dim=1).numpy() for scores in _interpolated(scores_zyxk, positions)])
+
+
+def _interpolated(scores_zyxk: Tensor, positions: Sequence[NDArray[np.float64]]) -> Iterator[Tensor]:
+    """Yield the scores (m, K) at positions, some at a time.
+
+    The scores of a voxel lie side by side, so that a corner of a cell is one place in memory, whatever the number of
+    classes.
+
+    Parameters
+    ----------
+    scores_zyxk : (Z, Y, X, K) float32
+        Scores of all classes.
+    positions : three arrays (M,)
+        Index along z, y and x.
+    """
+    *shape, classes = scores_zyxk.shape
+    table = scores_zyxk.reshape(-1, classes)
+    chunk = max(1, _GATHERED // classes)
+    for start in range(0, len(positions[0]), chunk):
+        places, weights = _corners([p[start : start + chunk] for p in positions], shape)
+        yield F.embedding_bag(places, table, per_sample_weights=weights, mode="sum")
+
+
+def _corners(positions: Sequence[NDArray[np.float64]], shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return for each of M positions the flat index (M, 8) of the voxels around it, and their weights (M, 8)."""
+    strides = (shape[1] * shape[2], shape[2], 1)
+    steps, shares = [], []
+    for p, n, stride in zip(positions, shape, strides, strict=True):
+        lower = p.astype(np.int64)
+        fraction = (p - lower).astype(np.float32)
+        steps.append((lower * stride, np.minimum(lower + 1, n - 1) * stride))
+        shares.append((1 - fraction, fraction))
+    places = np.empty((8, len(positions[0])), dtype=np.int64)
+    weights = np.empty((8, len(positions[0])), dtype=np.float32)
+    for row, (z, y, x) in enumerate(itertools.product((0, 1), repeat=3)):
+        np.add(steps[0][z], steps[1][y], out=places[row])
+        places[row] += steps[2][x]
+        np.multiply(shares[0][z], shares[1][y], out=weights[row])
+        weights[row] *= shares[2][x]
+    return torch.from_numpy(places).t().contiguous(), torch.from_numpy(weights).t().contiguous()

@@ -1,0 +1,79 @@
+"""An image on another grid, made some slices at a time: neither source nor target need be in memory as a whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from medseg.errors import InputError
+from medseg.resample.copying import Copying
+from medseg.resample.images import AlongAxes, Obliquely
+from medseg.resample.lattice import Lattice
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from medseg.geometry import Geometry
+    from medseg.volume import Volume
+
+Order = Literal[1, 3]
+
+SLICES = 32
+"""Slices of an image that are made together: enough to keep matrix products busy, few enough for any memory."""
+
+
+class SlicedImage:
+    """What `medseg.resample.resample` gives for an image, slices at a time.
+
+    Parameters
+    ----------
+    volume : Volume
+        The image; its array may be a memory map.
+    onto : Geometry
+        The other grid.
+    order, fill
+        As `medseg.resample.resample`.
+
+    Raises
+    ------
+    InputError
+        Where the image is to be interpolated and holds numbers that are not finite.
+    """
+
+    def __init__(self, volume: Volume, *, onto: Geometry, order: Order = 1, fill: float | None = None) -> None:
+        self.shape = (len(volume.array), *onto.shape)
+        self._array = volume.array
+        self._way = _way(volume, Lattice.between(volume.geometry, onto), order=order, fill=fill)
+
+    def slices(self, start: int, stop: int) -> NDArray[Any]:
+        """Return slices `start` to `stop` of all channels, (C, n, Y, X); float32, but where voxels are copied."""
+        return np.stack([self._way.slices(channel, start, stop) for channel in self._array])
+
+    def whole(self) -> NDArray[Any]:
+        """Return all slices."""
+        first = self.slices(0, min(SLICES, self.shape[1]))
+        out = np.empty(self.shape, dtype=first.dtype)
+        out[:, : first.shape[1]] = first
+        for start in range(SLICES, self.shape[1], SLICES):
+            stop = min(start + SLICES, self.shape[1])
+            out[:, start:stop] = self.slices(start, stop)
+        return out
+
+
+def _way(volume: Volume, lattice: Lattice, *, order: Order, fill: float | None) -> Copying | AlongAxes | Obliquely:
+    whole = lattice.whole_steps()
+    if whole is not None:
+        return Copying(whole, fill=fill)
+    _require_finite(volume.array)
+    steps = lattice.steps()
+    if steps is None:
+        return Obliquely(lattice, order=order, fill=fill)
+    return AlongAxes(steps, volume.geometry.shape, order=order, fill=fill)
+
+
+def _require_finite(array_czyx: NDArray[Any]) -> None:
+    if array_czyx.dtype.kind == "f" and not all(np.isfinite(plane).all() for image in array_czyx for plane in image):
+        raise InputError(
+            "the image holds numbers that are not finite", expected="finite voxels", remedy="Replace them first"
+        )
