@@ -191,28 +191,32 @@ def _filtered(
     if box is None:
         return result
     part = result[box]
-    pieces = _pieces(part, connectivity)
-    voxels = np.bincount(pieces.ravel())
-    labels = np.zeros(len(voxels), dtype=part.dtype)
-    labels[pieces.ravel()] = part.ravel()
-    keep = np.zeros(len(voxels), dtype=bool)
-    keep[1:] = stays(labels[1:], voxels[1:])
-    part[~keep[pieces]] = 0
+    pieces, labels, voxels = _pieces(part, connectivity)
+    keep = np.concatenate([[False], stays(labels, voxels)])
+    for plane, numbers in zip(part, pieces, strict=True):
+        plane[~keep[numbers]] = 0
     return result
 
 
-def _pieces(mask_zyx: NDArray[Any], connectivity: Connectivity) -> NDArray[np.int64]:
-    """Return a number from 1 for every connected piece of one label, 0 for background; each label in its own box."""
+def _pieces(
+    mask_zyx: NDArray[Any], connectivity: Connectivity
+) -> tuple[NDArray[np.int32], NDArray[Any], NDArray[np.int64]]:
+    """Return a number from 1 for every connected piece of one label, 0 for background; each one's label and voxels."""
     structure = ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[connectivity])
-    pieces = np.zeros(mask_zyx.shape, dtype=np.int64)
+    pieces = np.zeros(mask_zyx.shape, dtype=np.int32)
+    labels, voxels = [np.zeros(0, mask_zyx.dtype)], [np.zeros(0, np.int64)]
     count = 0
     for index, box in enumerate(ndimage.find_objects(mask_zyx), start=1):
         if box is None:
             continue
-        numbered, found = ndimage.label(mask_zyx[box] == index, structure)
-        pieces[box] += np.where(numbered > 0, numbered + count, 0)
+        inside = mask_zyx[box] == index
+        numbered, found = ndimage.label(inside, structure)
+        own = numbered[inside]
+        pieces[box][inside] = own + count
+        labels.append(np.full(found, index, mask_zyx.dtype))
+        voxels.append(np.bincount(own, minlength=found + 1)[1:])
         count += found
-    return pieces
+    return pieces, np.concatenate(labels), np.concatenate(voxels)
 
 
 def _box_of(inside: NDArray[np.bool_]) -> tuple[slice, ...] | None:

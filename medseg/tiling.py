@@ -7,6 +7,10 @@ Gaussian and added up. Two choices keep this exact and small:
 * The weights of an axis are divided by their sum at each voxel, once, before any window is seen. They sum to one
   everywhere (a partition of unity), and so do their products over the axes: no count map, no division afterwards.
 
+Both can be MONAI's instead (`Tiling.style`), for models that were judged by its ``sliding_window_inference``: windows
+from the first voxel on, the last one moved back, and weights that are cut off below, which sum to no round number and
+are counted.
+
 Windows go along Z in rising order. When the next window starts at slice z, the slices before z are final: they are
 handed on, and their memory takes later slices. So only as many slices of logits are held as the patch is deep, and
 the image, too, is asked for by the patch's depth.
@@ -17,7 +21,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -33,7 +37,10 @@ if TYPE_CHECKING:
     from medseg.plan.part import AxisName
     from medseg.progress import Progress
 
-SIGMA = 1 / 8  # of the window's side, as in nnU-Net
+Style = Literal["even", "monai"]
+
+SIGMA = 1 / 8  # of the window's side, as in nnU-Net and MONAI
+_MONAI_LEAST = 1e-3  # the smallest weight MONAI gives a voxel of a window
 _SLICES_AT_ONCE = 16
 SLAB_BYTES = 64_000_000
 """Logits that are handed on together take at most this, but for a single slice that takes more."""
@@ -57,6 +64,8 @@ class Tiling:
         Axes along which windows are also predicted mirrored; all combinations are averaged.
     slice_axis : int or None
         The axis a 2-D network sees slices along; None in 3-D.
+    style : {"even", "monai"}
+        How windows are placed and weighted: as nnU-Net places them, with weights that sum to one; or as MONAI does.
     """
 
     patch_size: tuple[int, int, int]
@@ -65,6 +74,7 @@ class Tiling:
     batch: int = 1
     mirror_axes: tuple[AxisName, ...] = ()
     slice_axis: int | None = None
+    style: Style = "even"
 
     def __post_init__(self) -> None:
         """Refuse numbers no window could have."""
@@ -75,7 +85,10 @@ class Tiling:
 
 
 class Window(NamedTuple):
-    """One window along one axis: its first voxel, and its weight at each of its voxels (float64)."""
+    """One window along one axis: its first voxel, and its weight at each of its voxels (float64).
+
+    Weights of all windows sum to one at every voxel; as MONAI has them, they are a Gaussian of height one.
+    """
 
     start: int
     weights: Tensor
@@ -98,32 +111,38 @@ class SlicedImage(Protocol):
         """Return slices (C, n, Y, X), float32; asked for in rising order."""
 
 
-def window_starts(size: int, patch: int, *, overlap: float) -> list[int]:
-    """Return the first voxel of every window along one axis, evenly spaced from one end to the other.
+def window_starts(size: int, patch: int, *, overlap: float, style: Style = "even") -> list[int]:
+    """Return the first voxel of every window along one axis, from one end to the other.
 
     Examples
     --------
-    >>> window_starts(10, 4, overlap=0.5)
-    [0, 2, 4, 6]
+    >>> window_starts(10, 4, overlap=0.5), window_starts(9, 4, overlap=0.25)
+    ([0, 2, 4, 6], [0, 2, 5])
+    >>> window_starts(9, 4, overlap=0.25, style="monai")
+    [0, 3, 5]
     >>> window_starts(3, 4, overlap=0.5)
     [0]
     """
     room = size - patch
     if room <= 0:
         return [0]
-    step = max(1.0, patch * (1.0 - overlap))
-    gaps = math.ceil(room / step)
+    if style == "monai":
+        step = max(1, int(patch * (1.0 - overlap)))
+        return [min(i * step, room) for i in range(math.ceil(room / step) + 1)]
+    gaps = math.ceil(room / max(1.0, patch * (1.0 - overlap)))
     return [round(room / gaps * i) for i in range(gaps + 1)]
 
 
-def place_windows(size: int, patch: int, *, overlap: float) -> list[Window]:
-    """Return the windows along one axis, with Gaussian weights that sum to one at every voxel.
+def place_windows(size: int, patch: int, *, overlap: float, style: Style = "even") -> list[Window]:
+    """Return the windows along one axis, with Gaussian weights.
 
     Parameters
     ----------
     size, patch : int
         Voxels of the image and of a window; the image is at least as large.
     overlap : float
+        See `Tiling`.
+    style : {"even", "monai"}
         See `Tiling`.
 
     Examples
@@ -132,9 +151,11 @@ def place_windows(size: int, patch: int, *, overlap: float) -> list[Window]:
     >>> bool(torch.allclose(first.weights[2:] + second.weights[:2], torch.ones(2, dtype=torch.float64)))
     True
     """
-    starts = window_starts(size, patch, overlap=overlap)
+    starts = window_starts(size, patch, overlap=overlap, style=style)
     offset = torch.arange(patch, dtype=torch.float64) - (patch - 1) / 2
     gaussian = torch.exp(-0.5 * (offset / (patch * SIGMA)) ** 2)
+    if style == "monai":
+        return [Window(start, gaussian) for start in starts]
     total = torch.zeros(size, dtype=torch.float64)
     for start in starts:
         total[start : start + patch] += gaussian
@@ -176,11 +197,12 @@ def stream_logits(
     padding = _Padding.around(image_czyx.shape[1:], tiling.patch_size)
     depth = tiling.patch_size[0]
     along_z, along_y, along_x = (
-        place_windows(n, p, overlap=tiling.overlap) for n, p in zip(padding.shape, tiling.patch_size, strict=True)
+        place_windows(n, p, overlap=tiling.overlap, style=tiling.style)
+        for n, p in zip(padding.shape, tiling.patch_size, strict=True)
     )
     plane = list(itertools.product(along_y, along_x))
     done, total = 0, len(along_z) * len(plane)
-    ring = torch.zeros(depth, *padding.shape[1:], tiling.classes)  # slice z lies in row z % depth
+    ring = _Ring(depth, padding, tiling)
     ends = [window.start for window in along_z[1:]] + [padding.shape[0]]
     for window_z, end in zip(along_z, ends, strict=True):
         seen = padding.slices(image_czyx, window_z.start, depth)
@@ -189,11 +211,10 @@ def stream_logits(
             batch = plane[first : first + tiling.batch]
             windows = torch.stack([_cut(seen, y, x) for y, x in batch])
             for (y, x), logits in zip(batch, _predicted(predict, windows, tiling), strict=True):
-                _add(ring, logits, (window_z, y, x))
+                ring.add(logits, (window_z, y, x))
             done += len(batch)
         del seen
-        for part in _parts(range(window_z.start, end), ring):
-            yield from _taken(ring, part, padding)
+        yield from ring.taken(range(window_z.start, end))
     progress(Step("network", total, total))
 
 
@@ -263,38 +284,60 @@ def _predicted(predict: Callable[[Tensor], Tensor], windows: Tensor, tiling: Til
     return total / len(views) if len(views) > 1 else total
 
 
-def _add(ring: Tensor, logits_kzyx: Tensor, windows: tuple[Window, Window, Window]) -> None:
-    """Add one window's weighted logits to the ring, a few slices at a time to stay in the cache."""
-    window_z, window_y, window_x = windows
-    y, x = (slice(w.start, w.start + len(w.weights)) for w in (window_y, window_x))
-    weights_yx = torch.outer(window_y.weights, window_x.weights).to(torch.float32)
-    weights_z = window_z.weights.to(torch.float32)
-    logits_zyxk = logits_kzyx.permute(1, 2, 3, 0)
-    depth = ring.shape[0]
-    row = 0
-    while row < len(weights_z):
-        first = (window_z.start + row) % depth
-        last = min(first + _SLICES_AT_ONCE, depth, first + len(weights_z) - row)
-        part = slice(row, row + last - first)
-        weights_zyx = weights_z[part, None, None] * weights_yx
-        ring[first:last, y, x].addcmul_(logits_zyxk[part], weights_zyx[..., None])
-        row = part.stop
+class _Ring:
+    """Slices of logits that windows are still added to: slice z lies in row z % depth."""
+
+    def __init__(self, depth: int, padding: _Padding, tiling: Tiling) -> None:
+        self._padding = padding
+        self._logits_zyxk = torch.zeros(depth, *padding.shape[1:], tiling.classes)
+        self._least = 0.0
+        self._count_zyx: Tensor | None = None  # what weights sum to, where that is not one
+        if tiling.style == "monai":
+            self._least = max(math.prod(_gaussian_end(side) for side in tiling.patch_size), _MONAI_LEAST)
+            self._count_zyx = torch.zeros(self._logits_zyxk.shape[:3])
+
+    def add(self, logits_kzyx: Tensor, windows: tuple[Window, Window, Window]) -> None:
+        """Add one window's weighted logits, a few slices at a time to stay in the cache."""
+        window_z, window_y, window_x = windows
+        y, x = (slice(w.start, w.start + len(w.weights)) for w in (window_y, window_x))
+        weights_yx = torch.outer(window_y.weights, window_x.weights).to(torch.float32)
+        weights_z = window_z.weights.to(torch.float32)
+        logits_zyxk = logits_kzyx.permute(1, 2, 3, 0)
+        depth = len(self._logits_zyxk)
+        row = 0
+        while row < len(weights_z):
+            first = (window_z.start + row) % depth
+            last = min(first + _SLICES_AT_ONCE, depth, first + len(weights_z) - row)
+            part = slice(row, row + last - first)
+            weights_zyx = weights_z[part, None, None] * weights_yx
+            if self._count_zyx is not None:
+                weights_zyx.clamp_(min=self._least)
+                self._count_zyx[first:last, y, x] += weights_zyx
+            self._logits_zyxk[first:last, y, x].addcmul_(logits_zyxk[part], weights_zyx[..., None])
+            row = part.stop
+
+    def taken(self, slices: range) -> Iterator[Slab]:
+        """Yield finished slices in parts that take little memory, without padding, and leave zeros behind."""
+        most = max(1, SLAB_BYTES // self._logits_zyxk[0].nbytes)
+        for start in range(slices.start, slices.stop, most):
+            yield from self._part(range(start, min(start + most, slices.stop)))
+
+    def _part(self, slices: range) -> Iterator[Slab]:
+        rows = torch.tensor([z % len(self._logits_zyxk) for z in slices])
+        (top, *low), (own_z, *own) = self._padding.before, self._padding.inner
+        first, last = max(slices.start, top), min(slices.stop, top + own_z)
+        if first < last:
+            inner = rows[first - slices.start : last - slices.start]
+            y, x = (slice(b, b + n) for b, n in zip(low, own, strict=True))
+            block = self._logits_zyxk[inner]
+            if self._count_zyx is not None:
+                block /= self._count_zyx[inner][..., None]
+            yield Slab(first - top, block[:, y, x].permute(3, 0, 1, 2))
+        self._logits_zyxk[rows] = 0
+        if self._count_zyx is not None:
+            self._count_zyx[rows] = 0
 
 
-def _parts(slices: range, ring: Tensor) -> Iterator[range]:
-    """Yield finished slices in parts that take little memory."""
-    most = max(1, SLAB_BYTES // (ring[0].numel() * ring.element_size()))
-    for start in range(slices.start, slices.stop, most):
-        yield range(start, min(start + most, slices.stop))
-
-
-def _taken(ring: Tensor, slices: range, padding: _Padding) -> Iterator[Slab]:
-    """Take finished slices out of the ring, leave zeros behind, and cut the padding off; nothing where all is that."""
-    rows = torch.tensor([z % ring.shape[0] for z in slices])
-    first = max(slices.start, padding.before[0])
-    last = min(slices.stop, padding.before[0] + padding.inner[0])
-    if first < last:
-        block = ring[rows[first - slices.start : last - slices.start]]
-        y, x = (slice(b, b + n) for b, n in zip(padding.before[1:], padding.inner[1:], strict=True))
-        yield Slab(first - padding.before[0], block[:, y, x].permute(3, 0, 1, 2))
-    ring[rows] = 0
+def _gaussian_end(patch: int) -> float:
+    """Return the smallest weight of a window along one axis."""
+    return math.exp(-0.5 * ((patch - 1) / 2 / (patch * SIGMA)) ** 2)

@@ -167,6 +167,48 @@ def test_it_agrees_with_monai_where_the_maps_agree() -> None:
     torch.testing.assert_close(ours, theirs[0], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("patch", [(4, 8, 6), (8, 8, 8), (5, 7, 6)])
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.7])
+@pytest.mark.parametrize("size", [(13, 17, 9), (6, 20, 6)])
+def test_in_monais_style_it_is_monais_result(
+    patch: tuple[int, int, int], overlap: float, size: tuple[int, int, int]
+) -> None:
+    from monai.inferers.utils import sliding_window_inference
+
+    image = torch.randn(1, *size, generator=torch.Generator().manual_seed(6))
+    predict = context_network(3)
+    theirs = sliding_window_inference(image[None], patch, 1, predict, overlap=overlap, mode="gaussian")[0]
+    tiling = Tiling(patch, classes=3, overlap=overlap, style="monai")
+    torch.testing.assert_close(sliding_window(predict, image, tiling=tiling), theirs, rtol=0, atol=1e-4)
+    ours = sliding_window(predict, image, tiling=Tiling(patch, classes=3, overlap=overlap))
+    if overlap > 0:
+        assert not torch.allclose(ours, theirs, atol=1e-2)  # the comparison can fail
+
+
+def test_an_image_made_by_slices_gives_the_same_logits() -> None:
+    image = torch.randn(2, 21, 10, 7, generator=torch.Generator().manual_seed(7))
+    asked = []
+
+    class Sliced:
+        shape = tuple(image.shape)
+
+        def slices(self, start: int, stop: int) -> Tensor:
+            asked.append((start, stop))
+            return image[:, start:stop]
+
+    predict = context_network(3, channels=2)
+    for patch in ((8, 8, 8), (32, 8, 8)):
+        tiling = Tiling(patch, classes=3)
+        torch.testing.assert_close(
+            sliding_window(predict, Sliced(), tiling=tiling),
+            sliding_window(predict, image, tiling=tiling),
+            rtol=0,
+            atol=0,
+        )
+    assert asked == [*sorted(asked[:-1]), (0, 21)]
+    assert all(stop - start <= 8 for start, stop in asked[:-1])
+
+
 def test_slabs_come_in_order_each_slice_once_and_stay_as_they_are() -> None:
     image = torch.randn(1, 23, 9, 9, generator=torch.Generator().manual_seed(6))
     tiling = Tiling((8, 8, 8), classes=3, overlap=0.6)

@@ -46,6 +46,14 @@ Crf = Annotated[
         "--crf/--no-crf", help="Refine by a fully connected CRF, or don't. Default: as the model's plan says."
     ),
 ]
+MaxRam = Annotated[
+    str | None,
+    typer.Option(
+        "--max-ram",
+        metavar="SIZE",
+        help="Memory that the process and its children may hold, such as 4GB. Default: what is free.",
+    ),
+]
 Select = Annotated[
     list[str] | None,
     typer.Option(

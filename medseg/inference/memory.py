@@ -19,6 +19,7 @@ from medseg.errors import InputError
 from medseg.inference.hardware import free_memory_bytes
 from medseg.networks.footprint import peak_features
 from medseg.preprocess import id_type, working_grid
+from medseg.resample.lattice import Lattice
 from medseg.tiling import SLAB_BYTES
 from medseg.transforms.intensity import SLICES, is_fixed
 
@@ -34,7 +35,7 @@ RESTORED_BYTES = 250_000_000  # for the cells on boundaries of a slab, at most
 OBLIQUE_BYTES = 250_000_000  # for a block of the source, where grids are oblique to each other
 CRF_COPIES = 8  # of the scores of all classes
 CRF_VOXEL_BYTES = 400  # of the lattice of the appearance kernel
-PIECES_BYTES = 6  # a voxel, to find the largest piece of a label
+PIECES_BYTES = 11  # a voxel, to find the largest piece of a label: its copy, numbers twice, and where it is
 TIGHT = 0.9  # share of the free memory that is taken where no limit was given
 
 
@@ -183,16 +184,16 @@ def _features(plan: Plan, path: NumericPath) -> int:
 def _image_bytes(volume: Volume, working: Geometry, depth: int) -> int:
     """Return what a patch's depth of one channel takes, with the source slices it is made of."""
     kept = 2 * (depth + 2 * SLICES) * math.prod(working.shape[1:]) * FLOAT
-    ratio = max(1.0, *(new / own for new, own in zip(working.spacing_mm, volume.geometry.spacing_mm, strict=True)))
-    largest = math.prod(sorted(volume.geometry.shape)[1:])
-    made = int(2 * (ratio * SLICES + SPLINE_TAIL) * largest * FLOAT)
-    return kept + min(made, 2 * math.prod(volume.geometry.shape) * FLOAT) + OBLIQUE_BYTES
+    step = np.abs(Lattice.between(volume.geometry, working).matrix[:, 0])
+    across = math.prod(n for axis, n in enumerate(volume.geometry.shape) if axis != step.argmax())
+    made = 2 * (SLICES * step.max() + SPLINE_TAIL) * across * FLOAT
+    return kept + int(made) + OBLIQUE_BYTES
 
 
 def _mask_bytes(scan: Geometry, plan: Plan) -> int:
     voxels = math.prod(scan.shape)
     size = np.dtype(id_type(plan.labels)).itemsize
-    return voxels * (size + (size + PIECES_BYTES if plan.infer.largest_component else 0))
+    return voxels * (size + (PIECES_BYTES if plan.infer.largest_component else 0))
 
 
 def _crf_bytes(working: Geometry, classes: int) -> int:

@@ -112,6 +112,7 @@ class Segmenter:
         self.model = model
         self.max_ram = max_ram
         self._networks = tuple(networks)
+        self._sparing = Sparing(self._predict, path.device)
         self._tiling = Tiling(
             plan.train.patch_size,
             classes=len(plan.labels) + 1,
@@ -119,6 +120,7 @@ class Segmenter:
             batch=path.window_batch,
             mirror_axes=plan.infer.mirror_axes if mirrored else (),
             slice_axis=plan.slice_axis,
+            style=plan.infer.windows,
         )
 
     @property
@@ -283,8 +285,7 @@ class Segmenter:
         on_slab: Callable[[Segmentation], None] | None,
     ) -> Iterator[Slab]:
         """Yield slabs of the scores that decide, in rising order: the network's, or the CRF's where there is one."""
-        predict = Sparing(self._predict, self.path.device)
-        slabs = stream_logits(predict, _Timed(image, clock), tiling=self._tiling, progress=report)
+        slabs = stream_logits(self._sparing, _Timed(image, clock), tiling=self._tiling, progress=report)
         slabs = clock.each("network", slabs)
         if on_slab is not None:
             slabs = _told(slabs, on_slab, image.geometry, self.plan.labels)

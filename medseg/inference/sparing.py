@@ -41,7 +41,7 @@ class Sparing:
             Where the memory does not hold a single one.
         """
         if self._most is not None and len(windows) > self._most:
-            return torch.cat([self._tried(part) for part in torch.split(windows, self._most)])
+            return torch.cat([self(part) for part in torch.split(windows, self._most)])
         return self._tried(windows)
 
     def _tried(self, windows: Tensor) -> Tensor:

@@ -58,11 +58,13 @@ class PreprocessPlan(Part):
 class InferPlan(Part):
     """How a scan is segmented: window overlap, mirroring for `--tta`, what is tidied afterwards, what is selected.
 
+    `windows` says how windows are placed and weighted: evenly, or as MONAI's ``sliding_window_inference`` does.
     `instances` is how the mask is taken apart into numbered objects (docs/instances.md); by default it is not.
     `crf` refines what the network says; null for no CRF.
     """
 
     overlap: Share = 0.5
+    windows: Literal["even", "monai"] = "even"
     mirror_axes: tuple[AxisName, ...] = ()
     largest_component: tuple[Count, ...] = ()
     instances: InstancePlan | None = None

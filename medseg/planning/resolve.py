@@ -163,6 +163,7 @@ def _infer(
     names = labels.names if asked.largest_component == "all" else asked.largest_component
     return InferPlan(
         overlap=asked.overlap,
+        windows=asked.windows,
         mirror_axes=mirror if asked.mirror_axes == "auto" else asked.mirror_axes,
         largest_component=tuple(labels.by_name(name).id for name in names),
         instances=None if asked.instances is None else _instances(asked.instances, labels),

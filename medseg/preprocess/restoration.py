@@ -26,23 +26,22 @@ if TYPE_CHECKING:
 _GATHERED = 4_000_000  # scores taken from memory at once
 
 
-class Slab:
-    """Slices of scores whose cells are complete: new slices, and the last ones before them."""
+class Slabs:
+    """Slabs of scores as blocks of whole cells: each slab itself, and before it the cells on the border to the last."""
 
     def __init__(self, working: Geometry) -> None:
-        self._depth = working.shape[0]
+        self.depth = working.shape[0]
         self._next = 0
         self._carried: Tensor | None = None  # (1, Y, X, K): the slice below the next one
 
-    def joined(self, logits_kzyx: Tensor) -> tuple[int, Tensor]:
-        """Return the first slice and the scores (n, Y, X, K) of a slab, the one before it included."""
+    def blocks(self, logits_kzyx: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Yield the first slice and the scores (n, Y, X, K) of blocks."""
         rows = logits_kzyx.permute(1, 2, 3, 0).contiguous()
-        first, count = self._next, len(rows)
+        first, self._next = self._next, self._next + len(rows)
         if self._carried is not None:
-            first, rows = first - 1, torch.cat([self._carried, rows])
-        self._next += count
-        self._carried = None if self._next == self._depth else rows[-1:].clone()
-        return first, rows
+            yield first - 1, torch.cat([self._carried, rows[:1]])
+        self._carried = None if self._next == self.depth else rows[-1:].clone()
+        yield first, rows
 
 
 class Restoration:
@@ -79,7 +78,7 @@ class Restoration:
     def __init__(self, working: Geometry, onto: Geometry, labels: LabelSet, *, out: NDArray[Any] | None = None) -> None:
         self._ids = np.array([0, *labels.ids], dtype=id_type(labels))
         self.mask = np.zeros(onto.shape, dtype=self._ids.dtype) if out is None else out
-        self._slab = Slab(working)
+        self._slabs = Slabs(working)
         self._between = LabelsBetween(Lattice.between(working, onto), working.shape, self.mask)
 
     def add(self, logits_kzyx: Tensor) -> NDArray[Any]:
@@ -104,10 +103,13 @@ class Restoration:
             raise ModelError(
                 f"the network gave {len(logits_kzyx)} scores a voxel", expected=f"{len(self._ids)}, one a class"
             )
-        first, rows = self._slab.joined(logits_kzyx)
+        return [self._settled(first, rows) for first, rows in self._slabs.blocks(logits_kzyx)][-1]
+
+    def _settled(self, first: int, rows: Tensor) -> NDArray[Any]:
+        """Settle what lies in a block's cells, and return the labels that win on the working grid."""
         winners = self._ids[_winners(rows)]
         self._between.add(winners, first, lambda positions: self._ids[_strongest(rows, positions)])
-        return winners[len(winners) - logits_kzyx.shape[1] :]
+        return winners
 
 
 class Probabilities:
@@ -126,20 +128,19 @@ class Probabilities:
 
     def __init__(self, working: Geometry, onto: Geometry, out: NDArray[np.float32]) -> None:
         self._out = out
-        self._slab = Slab(working)
-        self._depth = working.shape[0]
+        self._slabs = Slabs(working)
         self._cells = Cells(Lattice.between(working, onto), working.shape)
 
     def add(self, logits_kzyx: Tensor) -> None:
         """Take the next slices' scores."""
-        first, rows = self._slab.joined(logits_kzyx)
-        stop = first + len(rows)
-        for box, positions, is_here in self._cells.chunks(first, stop - (stop < self._depth)):
-            positions[0] = positions[0] - first
-            here = np.ones(box.shape, dtype=bool) if is_here is None else is_here
-            flat = [np.broadcast_to(p, box.shape)[here] for p in positions]
-            scores = torch.cat([part.softmax(dim=1) for part in _interpolated(rows, flat)])
-            self._out[(slice(None), *box.slices)][:, here] = scores.t().numpy()
+        for first, rows in self._slabs.blocks(logits_kzyx):
+            stop = first + len(rows)
+            for box, positions, is_here in self._cells.chunks(first, stop - (stop < self._slabs.depth)):
+                positions[0] = positions[0] - first
+                here = np.ones(box.shape, dtype=bool) if is_here is None else is_here
+                flat = [np.broadcast_to(p, box.shape)[here] for p in positions]
+                scores = torch.cat([part.softmax(dim=1) for part in _interpolated(rows, flat)])
+                self._out[(slice(None), *box.slices)][:, here] = scores.t().numpy()
 
 
 def restore(logits: Volume, onto: Geometry, labels: LabelSet) -> Segmentation:
@@ -208,17 +209,17 @@ def _interpolated(scores_zyxk: Tensor, positions: Sequence[NDArray[np.float64]])
 def _corners(positions: Sequence[NDArray[np.float64]], shape: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Return for each of M positions the flat index (M, 8) of the voxels around it, and their weights (M, 8)."""
     strides = (shape[1] * shape[2], shape[2], 1)
+    first = np.zeros(len(positions[0]), dtype=np.int64)
     steps, shares = [], []
     for p, n, stride in zip(positions, shape, strides, strict=True):
-        lower = p.astype(np.int64)
+        lower = np.minimum(p.astype(np.int64), max(n - 2, 0))  # the last voxel is the upper end of the last cell
         fraction = (p - lower).astype(np.float32)
-        steps.append((lower * stride, np.minimum(lower + 1, n - 1) * stride))
+        first += lower * stride
+        steps.append((0, stride if n > 1 else 0))
         shares.append((1 - fraction, fraction))
-    places = np.empty((8, len(positions[0])), dtype=np.int64)
-    weights = np.empty((8, len(positions[0])), dtype=np.float32)
-    for row, (z, y, x) in enumerate(itertools.product((0, 1), repeat=3)):
-        np.add(steps[0][z], steps[1][y], out=places[row])
-        places[row] += steps[2][x]
-        np.multiply(shares[0][z], shares[1][y], out=weights[row])
-        weights[row] *= shares[2][x]
-    return torch.from_numpy(places).t().contiguous(), torch.from_numpy(weights).t().contiguous()
+    offsets = np.array([sum(step) for step in itertools.product(*steps)])
+    weights = np.empty((len(first), 8), dtype=np.float32)
+    for column, (z, y, x) in enumerate(itertools.product(*shares)):
+        np.multiply(z, y, out=weights[:, column])
+        weights[:, column] *= x
+    return torch.from_numpy(first[:, None] + offsets), torch.from_numpy(weights)

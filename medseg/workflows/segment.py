@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from medseg.batch import BatchOptions, run_batch
 from medseg.inference import Segmenter
+from medseg.planning import parse_size
 from medseg.progress import Progress, ignore
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 class SegmentRequest:
     """What to write, what to compute with, and what to take; as `BatchOptions` where the names are the same.
 
-    `crf` switches the CRF on, by the plan's values or the defaults, or off; None leaves it to the plan.
+    `crf` switches the CRF on, by the plan's values or the defaults, or off; None leaves it to the plan. `max_ram` is
+    the memory that the process and its children may hold, such as ``8GB``; None for what is free.
     """
 
     formats: tuple[str, ...] = ("nifti",)
@@ -31,6 +33,7 @@ class SegmentRequest:
     precision: str = "auto"
     tta: bool = False
     crf: bool | None = None
+    max_ram: str | None = None
     select: str | None = None
     channels: tuple[tuple[str, str], ...] = ()
     assume_registered: bool = False
@@ -59,7 +62,7 @@ def segment(
     Raises
     ------
     PlanError
-        Where a rule of selection or of a channel cannot be understood, or a choice is not offered.
+        Where a rule of selection, of a channel or a size of memory cannot be understood, or a choice is not offered.
     ModelError
         Where the model cannot be used, or device or precision are not to be had.
     InputError
@@ -68,11 +71,13 @@ def segment(
         Where `out` holds something and neither resume nor overwrite was asked for.
     """
     options = request.options
+    max_ram = parse_size(request.max_ram) if request.max_ram else None
 
     def load(path: NumericPath | None) -> Segmenter:
         segmenter = Segmenter.load(
             model, device=request.device, precision=request.precision, mirrored=request.tta, path=path
         )
+        segmenter = segmenter.with_max_ram(max_ram)
         return segmenter if request.crf is None else segmenter.with_crf(on=request.crf)
 
     return run_batch(load, inputs, out=out, options=options, progress=progress)
