@@ -17,10 +17,14 @@ from einops import rearrange
 from torch.nn import functional as F
 
 from medseg.errors import InputError, ModelError
-from medseg.resample import resample
+from medseg.geometry import Geometry
+from medseg.plan.part import AXES
+from medseg.resample import resample, resized
 from medseg.resample.cells import labels_between
 from medseg.resample.copying import copied
-from medseg.resample.lattice import Lattice
+from medseg.resample.images import inside_faces, nearest, positions_between_faces
+from medseg.resample.lattice import TOLERANCE_VOXELS, Lattice
+from medseg.transforms.foreground import nonzero_box
 from medseg.transforms.intensity import normalise
 from medseg.volume import Segmentation, Volume
 
@@ -30,12 +34,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from medseg.geometry import Geometry
     from medseg.labels import LabelSet
-    from medseg.plan import Plan
+    from medseg.plan import Plan, ScanFirst
 
 IMAGE_ORDER: Literal[3] = 3  # cubic, as nnU-Net; along the axes of a grid it costs little more than linear
 MAX_WORKING_VOXELS = 4_000_000_000  # a scan beyond this has a header in other units
+_FACE = 0.5  # voxels from a centre to a face
 _GATHERED = 4_000_000  # scores taken from memory at once
 
 
@@ -58,12 +62,21 @@ def working_grid(geometry: Geometry, plan: Plan) -> Geometry:
     InputError
         Where that grid would be absurdly large.
     """
+    return _spaced(_turned(geometry, plan), plan)
+
+
+def _turned(geometry: Geometry, plan: Plan) -> Geometry:
+    """Return a scan's grid, right-angled and with its axes as the plan has them."""
     grid = geometry.without_shear() if geometry.is_sheared else geometry
-    if plan.preprocess.orientation != "stored":
-        grid = grid.reoriented(plan.preprocess.orientation)
-    spacing = list(plan.preprocess.spacing_mm)
-    if plan.slice_axis is not None:
-        spacing[plan.slice_axis] = grid.spacing_mm[plan.slice_axis]
+    codes = plan.preprocess.orientation
+    if codes == "stored":
+        codes = "".join(grid.axis_codes[AXES.index(axis)] for axis in plan.preprocess.axis_order)
+    return grid.reoriented(codes)
+
+
+def _spaced(grid: Geometry, plan: Plan) -> Geometry:
+    """Return a grid between the same faces in the plan's spacing."""
+    spacing = _target_mm(grid, plan)
     voxels = math.prod(
         max(1.0, n * own / new) for n, own, new in zip(grid.shape, grid.spacing_mm, spacing, strict=True)
     )
@@ -73,7 +86,18 @@ def working_grid(geometry: Geometry, plan: Plan) -> Geometry:
             expected=f"at most {MAX_WORKING_VOXELS:.2g}",
             remedy="Check the spacing in its header",
         )
-    return grid.with_spacing(spacing)
+    if plan.preprocess.scan_first is None:
+        return grid.with_spacing(spacing)
+    counts = [max(1, round(own / new * n)) for n, own, new in zip(grid.shape, grid.spacing_mm, spacing, strict=True)]
+    return grid.with_spacing([n * own / m for n, own, m in zip(grid.shape, grid.spacing_mm, counts, strict=True)])
+
+
+def _target_mm(grid: Geometry, plan: Plan) -> list[float]:
+    """Return the spacing a turned grid is to have; along the slice axis of a 2-D network it is the grid's own."""
+    spacing = list(plan.preprocess.spacing_mm)
+    if plan.slice_axis is not None:
+        spacing[plan.slice_axis] = grid.spacing_mm[plan.slice_axis]
+    return spacing
 
 
 def prepare(volume: Volume, plan: Plan) -> Volume:
@@ -95,15 +119,33 @@ def prepare(volume: Volume, plan: Plan) -> Volume:
         raise InputError(
             f"the scan has {len(volume.array)} channels", expected=f"{len(plan.channels)}: {', '.join(plan.channels)}"
         )
+    if plan.preprocess.scan_first is not None:
+        return _prepared_first(volume, plan, plan.preprocess.scan_first)
     grid = working_grid(volume.geometry, plan)
     placed = resample(volume, onto=grid, order=IMAGE_ORDER)
     image = normalise(torch.from_numpy(_readable(placed.array)), plan.preprocess.normalisation)
     return Volume(image.numpy(), grid, plan.channels)
 
 
-def prepare_mask(mask: Segmentation, plan: Plan) -> Segmentation:
-    """Return a reference mask on the working grid, by the label rule of `resample`."""
-    return resample(mask, onto=working_grid(mask.geometry, plan))
+def _prepared_first(volume: Volume, plan: Plan, first: ScanFirst) -> Volume:
+    """Return a scan that was cropped and normalised on its own voxels, then interpolated."""
+    scan = resample(volume, onto=_turned(volume.geometry, plan))
+    if first.crop == "nonzero":
+        box = nonzero_box(scan.array)
+        scan = Volume(scan.array[(slice(None), *box.slices)], scan.geometry.crop(box), scan.channels)
+    image = normalise(torch.from_numpy(_readable(scan.array)), plan.preprocess.normalisation)
+    grid = _spaced(scan.geometry, plan)
+    apart = first.image.axis_apart(scan.geometry.spacing_mm, _target_mm(scan.geometry, plan))
+    normalised = Volume(image.numpy(), scan.geometry, plan.channels)
+    return resized(normalised, onto=grid, order=first.image.order, apart=apart, across=first.image.across)
+
+
+def prepare_mask(mask: Segmentation, plan: Plan, *, onto: Geometry | None = None) -> Segmentation:
+    """Return a reference mask on the working grid, by the label rule of `resample`.
+
+    `onto` is that grid where it depends on the scan, too: the geometry of what `prepare` made.
+    """
+    return resample(mask, onto=onto or working_grid(mask.geometry, plan))
 
 
 def restore(logits: Volume, onto: Geometry, labels: LabelSet) -> Segmentation:
@@ -144,6 +186,58 @@ def restore(logits: Volume, onto: Geometry, labels: LabelSet) -> Segmentation:
     else:
         classes = copied(winners, steps, fill=0)
     return Segmentation(ids[classes], onto, labels)
+
+
+def in_slices_of(logits: Volume, onto: Geometry, plan: Plan) -> Volume:
+    """Return the scores in the scan's slices, each the nearest the network saw, where the plan takes an axis apart.
+
+    What is left for `restore` is then interpolation in the plane of the slices. Without such an axis, or where the
+    network saw these slices, the scores are returned as they are.
+
+    Parameters
+    ----------
+    logits : Volume
+        Scores on the working grid.
+    onto : Geometry
+        The grid that `restore` will be asked for.
+    plan : Plan
+        Says whether an axis is treated apart on the way back.
+    """
+    scan = _turned(onto, plan)
+    first = plan.preprocess.scan_first
+    axis = first.scores.axis_apart(_target_mm(scan, plan), scan.spacing_mm) if first is not None else None
+    if first is None or axis is None or first.scores.across != 0:
+        return logits
+    n_source = logits.geometry.shape[axis]
+    along = np.zeros((scan.shape[axis], 3))
+    along[:, axis] = np.arange(scan.shape[axis])
+    positions = logits.geometry.to_index(scan.to_lps(along))[:, axis]
+    positions = positions[(positions > -_FACE) & (positions < n_source - _FACE)]
+    exact = positions_between_faces(n_source, max(1, len(positions)))
+    if not len(positions) or np.array_equal(nearest(exact, n_source), np.arange(n_source)):
+        return logits
+    if not np.allclose(positions, exact, atol=TOLERANCE_VOXELS):  # a part of the scan
+        exact = positions
+    grid = _with_slices(logits.geometry, axis, positions, scan.affine[:3, axis])
+    return Volume(logits.array.take(nearest(exact, n_source), axis=axis + 1), grid, logits.channels)
+
+
+def _with_slices(grid: Geometry, axis: int, positions: NDArray[np.float64], step_lps: NDArray[np.float64]) -> Geometry:
+    """Return a grid with slices at other positions along one axis, a step apart."""
+    affine = grid.affine.copy()
+    affine[:3, axis] = step_lps
+    affine[:3, 3] = grid.to_lps([positions[0] if a == axis else 0.0 for a in range(3)])
+    z, y, x = (len(positions) if a == axis else n for a, n in enumerate(grid.shape))
+    return Geometry((z, y, x), affine, grid.frame_of_reference_uid)
+
+
+def background_outside(probabilities: Volume, working: Geometry) -> None:
+    """Make all that lies outside the working grid certain background, in place: a crop left it out."""
+    lattice = Lattice.between(working, probabilities.geometry)
+    outside = ~inside_faces(lattice.slab_positions(0, lattice.shape[0]), working.shape)
+    outside = np.broadcast_to(outside, lattice.shape)
+    probabilities.array[:, outside] = 0
+    probabilities.array[0, outside] = 1
 
 
 def restore_logits(logits: Volume, onto: Geometry) -> Volume:

@@ -225,6 +225,7 @@ class Segmenter:
         del working
         with _timed(seconds, "restore"):
             report(Step("restore"))
+            logits = preprocess.in_slices_of(logits, target, self.plan)
             mask = preprocess.restore(logits, target, self.plan.labels)
             del logits
             mask = postprocess.apply(mask, postprocess.PostprocessPlan(self.plan.infer.largest_component))
@@ -251,9 +252,13 @@ class Segmenter:
             logits, _ = self._refined(logits, working, self.plan.infer.crf, report)
         del working
         report(Step("restore"))
+        logits = preprocess.in_slices_of(logits, volume.geometry, self.plan)
         restored = preprocess.restore_logits(logits, volume.geometry)
         scores = torch.from_numpy(restored.array)
-        return dataclasses.replace(restored, array=torch.softmax(scores, dim=0).numpy())
+        probabilities = dataclasses.replace(restored, array=torch.softmax(scores, dim=0).numpy())
+        if self.plan.preprocess.scan_first is not None:
+            preprocess.background_outside(probabilities, logits.geometry)
+        return probabilities
 
     def _prepared(self, volume: Volume, target: Geometry | None) -> Volume:
         """Return the scan on the working grid, cut to half a patch around `target` where there is one."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from medseg.errors import InputError, PlanError
-from medseg.plan import ClipZScore, Rescale
+from medseg.plan import ClipZScore, Divide, Rescale, Unchanged, ZScore
+from medseg.transforms.foreground import nonzero
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +57,8 @@ def normalise(image_czyx: Tensor, normalisation: Sequence[Normalisation]) -> Ten
             f"there are {len(normalisation)} normalisations", expected=f"{len(image_czyx)}, as the image has channels"
         )
     result = torch.empty(image_czyx.shape, dtype=torch.float32)
+    is_masked = any(isinstance(how, ZScore) and how.within == "nonzero" for how in normalisation)
+    inside = torch.from_numpy(nonzero(image_czyx.numpy())) if is_masked else None
     for channel, target, how in zip(image_czyx, result, normalisation, strict=True):
         target.copy_(channel)
         if not _is_finite(target):
@@ -65,20 +68,35 @@ def normalise(image_czyx: Tensor, normalisation: Sequence[Normalisation]) -> Ten
                 remedy="Replace them, or take the image out",
                 code="non-finite",
             )
-        _normalise_channel(target, how)
+        _normalise_channel(target, how, inside)
     return result
 
 
-def _normalise_channel(x: Tensor, how: Normalisation) -> None:
-    """Normalise one channel in place."""
-    if isinstance(how, ClipZScore):
-        x.clamp_(how.low, how.high).sub_(how.mean).div_(how.std)
-    elif isinstance(how, Rescale):
-        low, high = (float(end) for end in x.aminmax())
-        _scale(x, low, high - low)
-    else:
-        variance, mean = (float(value) for value in torch.var_mean(x, correction=0))
-        _scale(x, mean, variance**0.5)
+def _normalise_channel(x: Tensor, how: Normalisation, inside: Tensor | None) -> None:
+    """Normalise one channel in place; `inside` is where the image is not zero, where any normalisation asks for it."""
+    match how:
+        case ClipZScore():
+            x.clamp_(how.low, how.high).sub_(how.mean).div_(how.std)
+        case Rescale():
+            low, high = (float(end) for end in x.aminmax())
+            _scale(x, low, high - low)
+        case Divide():
+            x.div_(how.by)
+        case Unchanged():
+            pass
+        case ZScore(within="nonzero") if inside is not None:
+            if inside.any():
+                values = x[inside]
+                _standardise(values)
+                x[inside] = values
+        case ZScore():
+            _standardise(x)
+
+
+def _standardise(x: Tensor) -> None:
+    """Bring to mean 0 and standard deviation 1 in place."""
+    variance, mean = (float(value) for value in torch.var_mean(x, correction=0))
+    _scale(x, mean, variance**0.5)
 
 
 def _scale(x: Tensor, centre: float, spread: float) -> None:
