@@ -1,10 +1,10 @@
 """Masks of nnU-Net's own networks: predicted by nnU-Net, and by medseg after `medseg import`, compared voxel by voxel.
 
 Usage: python benchmarks/nnunet_import.py PYTHON [--out FOLDER] [--kinds mr-3d,ct-thick,...] [--iterations 40]
-PYTHON is an interpreter with nnunetv2, in an environment of its own (docs/nnunet.md says how to make one). Data sets are
-phantoms, and the hippocampus set of MEDSEG_TEST_DATA where it is there. nnU-Net plans, preprocesses, trains a few
-iterations on the CPU and predicts held-out cases, without and with mirroring; medseg imports the folder and segments the
-same files. Finished trainings and predictions are kept in FOLDER, and a second call begins behind them.
+PYTHON is an interpreter with nnunetv2, in an environment of its own (docs/nnunet.md says how to make one). Data sets
+are phantoms, and the hippocampus set of MEDSEG_TEST_DATA where it is there. nnU-Net plans, preprocesses, trains a few
+iterations on the CPU and predicts held-out cases, without and with mirroring; medseg imports the folder and segments
+the same files. Finished trainings and predictions are kept in FOLDER, and a second call begins behind them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from medseg.geometry import Geometry
 
-HELD_OUT = 4
+HELD_OUT = 3
 CASES = 12
-MR_SPACINGS_MM = ((3.0, 2.0, 2.0), (3.6, 1.9, 1.9), (3.2, 2.2, 2.2))
-CT_SPACINGS_MM = ((12.0, 3.4, 3.4), (16.0, 4.0, 4.0), (10.0, 3.0, 3.0), (12.0, 4.4, 4.4))
+MR_SPACINGS_MM = ((6.0, 3.6, 3.6), (7.0, 3.4, 3.4), (5.6, 4.0, 4.0))
+CT_SPACINGS_MM = ((18.0, 4.8, 4.8), (24.0, 5.6, 5.6), (15.0, 4.2, 4.2), (18.0, 6.4, 6.4))
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ TORCH_RESAMPLING = {
 KINDS = {
     "mr-3d": Kind(101, "hippocampus", patch=(32, 40, 32)),
     "mr-2d": Kind(101, "hippocampus", "2d", patch=(40, 32)),
-    "ct-thick": Kind(102, "ct-thick", planner="nnUNetPlannerResEncM", patch=(12, 64, 64)),
+    "ct-thick": Kind(102, "ct-thick", planner="nnUNetPlannerResEncM", patch=(12, 48, 48)),
     "mr-sagittal": Kind(103, "mr-sagittal", patch=(24, 48, 48), folds=(0, 1)),
-    "ct-torch": Kind(102, "ct-thick", patch=(12, 48, 64), plan=TORCH_RESAMPLING),
-    "mr-2d-sagittal": Kind(103, "mr-sagittal", "2d", planner="nnUNetPlannerResEncM", patch=(48, 64)),
+    "ct-torch": Kind(102, "ct-thick", patch=(12, 40, 48), plan=TORCH_RESAMPLING),
+    "mr-2d-sagittal": Kind(103, "mr-sagittal", "2d", planner="nnUNetPlannerResEncM", patch=(40, 48)),
     "mr-3d-batchnorm": Kind(101, "hippocampus", patch=(40, 32, 24), trainer="nnUNetTrainerBN"),
 }
 
@@ -74,23 +74,23 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=40, help="steps of training, in one epoch")
     parser.add_argument("--precision", default="fp32", help="of medseg: fp32, bf16 or auto")
     asked = parser.parse_args()
-    rows = []
-    for name in asked.kinds.split(","):
-        kind = KINDS[name]
-        raw = write_data(asked.out, kind)
-        job = asdict(kind) | {
-            "name": name,
-            "out": str(asked.out.resolve()),
-            "iterations": asked.iterations,
-            "raw": str(raw),
-        }
-        job_file = asked.out / f"{name}.json"
-        job_file.write_text(json.dumps(job), encoding="utf-8")
-        subprocess.run([asked.python, __file__, "peer", str(job_file)], check=True, env=_environment(asked.out))
-        rows += compared(asked.out.resolve(), name, kind, asked.precision)
+    names, out = asked.kinds.split(","), asked.out.resolve()
+    train_and_predict(asked.python, names, out, iterations=asked.iterations)
+    rows = [row for name in names for row in compared(out, name, KINDS[name], asked.precision)]
     columns = ("network", "TTA", "cases", "voxels equal %", "fewest %", "Dice", "foreground", "nnU-Net s", "medseg s")
     for row in (columns, ("---",) * len(columns), *rows):
         print("| " + " | ".join(row) + " |")
+
+
+def train_and_predict(python: str, names: list[str], out: Path, *, iterations: int) -> None:
+    """Have nnU-Net do its side of some kinds, in one process of its own interpreter."""
+    files = []
+    for name in names:
+        raw = write_data(out, KINDS[name])
+        job = asdict(KINDS[name]) | {"name": name, "out": str(out), "iterations": iterations, "raw": str(raw)}
+        files.append(out / f"{name}.json")
+        files[-1].write_text(json.dumps(job), encoding="utf-8")
+    subprocess.run([python, __file__, "peer", *map(str, files)], check=True, env=_environment(out))
 
 
 def _environment(out: Path) -> dict[str, str]:
@@ -256,9 +256,30 @@ def _train(job: dict[str, Any], plans: dict[str, Any], preprocessed: Path) -> No
             dataset_json=document,
             device=torch.device("cpu"),
         )
+        _without_augmentation(trainer)
         trainer.num_epochs, trainer.num_iterations_per_epoch = 1, job["iterations"]
         trainer.num_val_iterations_per_epoch = 1
         trainer.run_training()
+
+
+def _without_augmentation(trainer: Any) -> None:
+    """Let a trainer see patches as they are: augmenting takes longer than these networks."""
+    plan_patches, training, validation = (
+        trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size,
+        "get_training_transforms",
+        trainer.get_validation_transforms,
+    )
+    trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size = lambda: (
+        *plan_patches()[:2],
+        trainer.configuration_manager.patch_size,
+        trainer.inference_allowed_mirroring_axes,
+    )
+    kept = ("is_cascaded", "foreground_labels", "regions", "ignore_label")
+    setattr(
+        trainer,
+        training,
+        lambda _patch, _rotation, scales, *_, **given: validation(scales, **{key: given[key] for key in kept}),
+    )
 
 
 def _predict(results: Path, images: Path, target: Path, *, mirrored: bool) -> None:
@@ -318,6 +339,7 @@ def _agreement(theirs: Path, ours: Path) -> tuple[str, ...]:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["peer"]:
-        peer(json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")))
+        for job_file in sys.argv[2:]:
+            peer(json.loads(Path(job_file).read_text(encoding="utf-8")))
     else:
         main()

@@ -213,13 +213,13 @@ def in_slices_of(logits: Volume, onto: Geometry, plan: Plan) -> Volume:
     along[:, axis] = np.arange(scan.shape[axis])
     positions = logits.geometry.to_index(scan.to_lps(along))[:, axis]
     positions = positions[(positions > -_FACE) & (positions < n_source - _FACE)]
-    exact = positions_between_faces(n_source, max(1, len(positions)))
-    if not len(positions) or np.array_equal(nearest(exact, n_source), np.arange(n_source)):
+    whole = positions_between_faces(n_source, max(1, len(positions)))
+    is_whole = len(positions) > 0 and np.allclose(positions, whole, atol=TOLERANCE_VOXELS)
+    picks = nearest(whole if is_whole else positions, n_source)  # which of two equally near ones hangs on the last bit
+    if not len(picks) or np.array_equal(picks, np.arange(n_source)):
         return logits
-    if not np.allclose(positions, exact, atol=TOLERANCE_VOXELS):  # a part of the scan
-        exact = positions
     grid = _with_slices(logits.geometry, axis, positions, scan.affine[:3, axis])
-    return Volume(logits.array.take(nearest(exact, n_source), axis=axis + 1), grid, logits.channels)
+    return Volume(logits.array.take(picks, axis=axis + 1), grid, logits.channels)
 
 
 def _with_slices(grid: Geometry, axis: int, positions: NDArray[np.float64], step_lps: NDArray[np.float64]) -> Geometry:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 SIGMA = 1 / 8  # of the window's side, as in nnU-Net
 _SLICES_AT_ONCE = 16
+Peak = Literal["middle", "voxel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,9 @@ class Tiling:
         Axes along which windows are also predicted mirrored; all combinations are averaged.
     slice_axis : int or None
         The axis a 2-D network sees slices along; None in 3-D.
+    peak : "middle" or "voxel"
+        Where a window's weight is largest: in its middle, or at the voxel behind it where a side is even, as nnU-Net
+        has it. Where windows disagree, half a voxel tells.
     """
 
     patch_size: tuple[int, int, int]
@@ -63,6 +67,7 @@ class Tiling:
     batch: int = 1
     mirror_axes: tuple[AxisName, ...] = ()
     slice_axis: int | None = None
+    peak: Peak = "middle"
 
     def __post_init__(self) -> None:
         """Refuse numbers no window could have."""
@@ -104,14 +109,14 @@ def window_starts(size: int, patch: int, *, overlap: float) -> list[int]:
     return [round(room / gaps * i) for i in range(gaps + 1)]
 
 
-def place_windows(size: int, patch: int, *, overlap: float) -> list[Window]:
+def place_windows(size: int, patch: int, *, overlap: float, peak: Peak = "middle") -> list[Window]:
     """Return the windows along one axis, with Gaussian weights that sum to one at every voxel.
 
     Parameters
     ----------
     size, patch : int
         Voxels of the image and of a window; the image is at least as large.
-    overlap : float
+    overlap, peak : float, str
         See `Tiling`.
 
     Examples
@@ -121,7 +126,7 @@ def place_windows(size: int, patch: int, *, overlap: float) -> list[Window]:
     True
     """
     starts = window_starts(size, patch, overlap=overlap)
-    offset = torch.arange(patch, dtype=torch.float64) - (patch - 1) / 2
+    offset = torch.arange(patch, dtype=torch.float64) - (patch // 2 if peak == "voxel" else (patch - 1) / 2)
     gaussian = torch.exp(-0.5 * (offset / (patch * SIGMA)) ** 2)
     total = torch.zeros(size, dtype=torch.float64)
     for start in starts:
@@ -159,7 +164,8 @@ def stream_logits(
     padded, before = _padded(image_czyx, tiling.patch_size)
     depth = tiling.patch_size[0]
     along_z, along_y, along_x = (
-        place_windows(n, p, overlap=tiling.overlap) for n, p in zip(padded.shape[1:], tiling.patch_size, strict=True)
+        place_windows(n, p, overlap=tiling.overlap, peak=tiling.peak)
+        for n, p in zip(padded.shape[1:], tiling.patch_size, strict=True)
     )
     plane = list(itertools.product(along_y, along_x))
     done, total = 0, len(along_z) * len(plane)

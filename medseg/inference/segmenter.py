@@ -112,6 +112,7 @@ class Segmenter:
             batch=path.window_batch,
             mirror_axes=plan.infer.mirror_axes if mirrored else (),
             slice_axis=plan.slice_axis,
+            peak=plan.infer.peak,
         )
 
     @property

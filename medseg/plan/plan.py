@@ -101,10 +101,11 @@ class InferPlan(Part):
     """How a scan is segmented: window overlap, mirroring for `--tta`, what is tidied afterwards, what is selected.
 
     `instances` is how the mask is taken apart into numbered objects (docs/instances.md); by default it is not.
-    `crf` refines what the network says; null for no CRF.
+    `crf` refines what the network says; null for no CRF. `peak` is where a window counts most (`medseg.tiling`).
     """
 
     overlap: Share = 0.5
+    peak: Literal["middle", "voxel"] = "middle"
     mirror_axes: tuple[AxisName, ...] = ()
     largest_component: tuple[Count, ...] = ()
     instances: InstancePlan | None = None
