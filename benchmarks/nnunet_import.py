@@ -1,6 +1,6 @@
 """Masks of nnU-Net's own networks: predicted by nnU-Net, and by medseg after `medseg import`, compared voxel by voxel.
 
-Usage: python benchmarks/nnunet_import.py PYTHON [--out FOLDER] [--kinds mr-3d,ct-thick,...] [--iterations 40]
+Usage: python benchmarks/nnunet_import.py PYTHON [--out FOLDER] [--kinds mr-3d,ct-thick,...] [--iterations 400]
 PYTHON is an interpreter with nnunetv2, in an environment of its own (docs/nnunet.md says how to make one). Data sets
 are phantoms, and the hippocampus set of MEDSEG_TEST_DATA where it is there. nnU-Net plans, preprocesses, trains a few
 iterations on the CPU and predicts held-out cases, without and with mirroring; medseg imports the folder and segments
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("python", help="an interpreter with nnunetv2")
     parser.add_argument("--out", type=Path, default=Path("nnunet-import"))
     parser.add_argument("--kinds", default=",".join(KINDS))
-    parser.add_argument("--iterations", type=int, default=40, help="steps of training, in one epoch")
+    parser.add_argument("--iterations", type=int, default=400, help="steps of training, in one epoch")
     parser.add_argument("--precision", default="fp32", help="of medseg: fp32, bf16 or auto")
     asked = parser.parse_args()
     names, out = asked.kinds.split(","), asked.out.resolve()
@@ -212,14 +212,18 @@ def _planned(job: dict[str, Any], preprocessed: Path) -> dict[str, Any]:
     )
 
     number, name, configuration = job["number"], job["name"], job["configuration"]
-    extract_fingerprints([number], num_processes=1, check_dataset_integrity=True, clean=False)
-    plan_experiments([number], job["planner"], overwrite_plans_name=name)
-    path = preprocessed / f"{name}.json"
-    plans: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    _cut_down(plans["configurations"][configuration], job)
-    path.write_text(json.dumps(plans), encoding="utf-8")
-    preprocess([number], name, configurations=[configuration], num_processes=[1])
-    return plans
+    path, done = preprocessed / f"{name}.json", preprocessed / f"{name}.done"
+    if not done.is_file():
+        os.environ["nnUNet_n_proc_DA"] = "1"  # noqa: SIM112 - nnU-Net's name; planning wants at least 1
+        extract_fingerprints([number], num_processes=1, check_dataset_integrity=True, clean=False)
+        plan_experiments([number], job["planner"], overwrite_plans_name=name)
+        plans = json.loads(path.read_text(encoding="utf-8"))
+        _cut_down(plans["configurations"][configuration], job)
+        path.write_text(json.dumps(plans), encoding="utf-8")
+        preprocess([number], name, configurations=[configuration], num_processes=[1])
+        done.touch()
+    planned: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return planned
 
 
 def _cut_down(configuration: dict[str, Any], job: dict[str, Any]) -> None:
@@ -245,7 +249,7 @@ def _train(job: dict[str, Any], plans: dict[str, Any], preprocessed: Path) -> No
     import torch  # noqa: PLC0415
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name  # noqa: PLC0415
 
-    os.environ["nnUNet_n_proc_DA"] = "0"  # noqa: SIM112 - nnU-Net's name; augment in this process, where planning wants 1
+    os.environ["nnUNet_n_proc_DA"] = "0"  # noqa: SIM112 - nnU-Net's name; in this process
     document = json.loads((preprocessed / "dataset.json").read_text(encoding="utf-8"))
     trainer_class = recursive_find_trainer_class_by_name(job["trainer"])
     for fold in job["folds"]:

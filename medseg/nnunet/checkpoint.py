@@ -110,6 +110,7 @@ def _loaded(path: Path) -> Any:
     try:
         if not zipfile.is_zipfile(path):
             raise ModelError("the file is no checkpoint of PyTorch 1.6 or newer", expected="a zip of tensors")
+        _require_unpacked(path)
         with torch.serialization.safe_globals(_ALLOWED):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except ModelError as error:
@@ -126,6 +127,13 @@ def _loaded(path: Path) -> Any:
             where=str(path),
             remedy="Ask whoever made it for a checkpoint as nnU-Net writes it",
         ) from error
+
+
+def _require_unpacked(path: Path) -> None:
+    """Refuse a file whose parts are compressed: PyTorch writes none, and a few bytes could unpack to gigabytes."""
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ModelError("the checkpoint is compressed inside", expected="a file as `torch.save` writes it")
 
 
 def _tensors(weights: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:

@@ -91,6 +91,14 @@ def test_what_is_no_checkpoint_is_refused_in_a_sentence(document: object, senten
         read_checkpoint(saved(document, tmp_path))
 
 
+def test_a_compressed_file_is_refused(tmp_path: Path) -> None:
+    path = saved(checkpoint(WEIGHTS), tmp_path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("checkpoint_final/more", bytes(100_000))
+    with pytest.raises(ModelError, match="compressed inside"):
+        read_checkpoint(path)
+
+
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = saved(checkpoint(WEIGHTS), tmp_path)
     with zipfile.ZipFile(path, "a") as archive:
