@@ -268,22 +268,18 @@ def _train(job: dict[str, Any], plans: dict[str, Any], preprocessed: Path) -> No
 
 def _without_augmentation(trainer: Any) -> None:
     """Let a trainer see patches as they are: augmenting takes longer than these networks."""
-    plan_patches, training, validation = (
-        trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size,
-        "get_training_transforms",
-        trainer.get_validation_transforms,
-    )
-    trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size = lambda: (
-        *plan_patches()[:2],
-        trainer.configuration_manager.patch_size,
-        trainer.inference_allowed_mirroring_axes,
-    )
-    kept = ("is_cascaded", "foreground_labels", "regions", "ignore_label")
-    setattr(
-        trainer,
-        training,
-        lambda _patch, _rotation, scales, *_, **given: validation(scales, **{key: given[key] for key in kept}),
-    )
+    planned = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size
+
+    def patches() -> tuple[Any, ...]:
+        rotation, is_flat, _, mirror_axes = planned()
+        return rotation, is_flat, trainer.configuration_manager.patch_size, mirror_axes
+
+    def transforms(_patch: Any, _rotation: Any, scales: Any, *_: Any, **given: Any) -> Any:
+        given.pop("use_mask_for_norm")
+        return trainer.get_validation_transforms(scales, **given)
+
+    trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size = patches
+    trainer.get_training_transforms = transforms
 
 
 def _predict(results: Path, images: Path, target: Path, *, mirrored: bool) -> None:

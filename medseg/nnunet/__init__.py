@@ -6,6 +6,7 @@ checkpoints say is brought into a medseg `Plan` and the names of our network, or
 
 from __future__ import annotations
 
+from medseg.nnunet.architecture import to_spec
 from medseg.nnunet.archive import unpacked
 from medseg.nnunet.checkpoint import Checkpoint, read_checkpoint
 from medseg.nnunet.folder import TrainedFolder, find_folder
@@ -22,6 +23,7 @@ __all__ = [
     "read_checkpoint",
     "read_configuration",
     "to_plan",
+    "to_spec",
     "to_state",
     "unpacked",
 ]

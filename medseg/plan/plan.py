@@ -85,7 +85,7 @@ class PreprocessPlan(Part):
     orientation: Codes = "SPL"
     spacing_mm: Triple
     normalisation: tuple[Normalisation, ...] = Field(min_length=1)
-    axis_order: tuple[AxisName, AxisName, AxisName] = AXES
+    axis_order: tuple[AxisName, AxisName, AxisName] = ("Z", "Y", "X")
     scan_first: ScanFirst | None = None
 
     @model_validator(mode="after")

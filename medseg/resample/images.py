@@ -92,7 +92,7 @@ def interpolated_between_faces(
 
 def positions_between_faces(n_source: int, count: int) -> NDArray[np.float64]:
     """Return the fractional source index of `count` voxels that share the outer faces of `n_source`."""
-    positions: NDArray[np.float64] = n_source / count * (np.arange(count) + 0.5) - 0.5
+    positions: NDArray[np.float64] = n_source / count * (np.arange(count, dtype=np.float64) + 0.5) - 0.5
     return positions
 
 

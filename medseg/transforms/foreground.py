@@ -40,7 +40,7 @@ def nonzero_box(image_czyx: NDArray[Any]) -> Box:
 
 
 def _occupied(image_czyx: NDArray[Any]) -> NDArray[np.bool_]:
-    occupied = image_czyx[0] != 0
+    occupied: NDArray[np.bool_] = image_czyx[0] != 0
     for channel in image_czyx[1:]:
         occupied |= channel != 0
     return occupied

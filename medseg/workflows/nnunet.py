@@ -15,6 +15,7 @@ from medseg.nnunet import (
     read_checkpoint,
     read_configuration,
     to_plan,
+    to_spec,
     to_state,
     unpacked,
 )
@@ -151,10 +152,12 @@ def _made(trained: TrainedFolder, checkpoints: Mapping[int, Checkpoint], output:
             where=str(trained.path),
         )
     configuration = read_configuration(trained.path, name)
-    plan = to_plan(configuration, mirror_axes=first.mirror_axes, has_batch_norm=has_batch_norm(first.weights))
+    batch_norm = has_batch_norm(first.weights)
+    plan = to_plan(configuration, mirror_axes=first.mirror_axes, has_batch_norm=batch_norm)
+    spec = to_spec(configuration, has_batch_norm=batch_norm)
     members = {}
     for (fold, checkpoint), path in zip(checkpoints.items(), trained.members.values(), strict=True):
-        members[fold] = to_state(checkpoint.weights, plan.network, where=str(path))
+        members[fold] = to_state(checkpoint.weights, spec, where=str(path))
     card = _card(configuration, plan.channels, checkpoints, request)
     try:
         return save_model(output, plan=plan, members=members, card=card)
