@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 IMAGE_ORDER: Literal[3] = 3  # cubic, as nnU-Net; along the axes of a grid it costs little more than linear
 MAX_WORKING_VOXELS = 4_000_000_000  # a scan beyond this has a header in other units
 _FACE = 0.5  # voxels from a centre to a face
+_TIE = 1e-6  # voxels: of two slices equally near the later one is taken
 _GATHERED = 4_000_000  # scores taken from memory at once
 
 
@@ -215,7 +216,7 @@ def in_slices_of(logits: Volume, onto: Geometry, plan: Plan) -> Volume:
     positions = positions[(positions > -_FACE) & (positions < n_source - _FACE)]
     whole = positions_between_faces(n_source, max(1, len(positions)))
     is_whole = len(positions) > 0 and np.allclose(positions, whole, atol=TOLERANCE_VOXELS)
-    picks = nearest(whole if is_whole else positions, n_source)  # which of two equally near ones hangs on the last bit
+    picks = nearest(whole if is_whole else positions + _TIE, n_source)  # nnU-Net's arithmetic decides ties, or ours
     if not len(picks) or np.array_equal(picks, np.arange(n_source)):
         return logits
     grid = _with_slices(logits.geometry, axis, positions, scan.affine[:3, axis])
