@@ -1,6 +1,6 @@
 """Networks side by side: each recipe trained for the same wall time on the same fold, in 2-D and in 3-D.
 
-Usage: python benchmarks/networks.py DATASET [--budget 5m] [--dimensions 3,2] [--recipes unet3d,fcn8s,...]
+Usage: python benchmarks/networks.py DATASET [--budget 5m] [--dimensions 3,2] [--recipes unet3d,fcn8s,...] [--set ...]
        python benchmarks/networks.py --facts
 
 The first trains by the command line, one run after the other, and prints a row for each: Dice on the fold's held-out
@@ -41,19 +41,19 @@ SIDE = 512  # of the image the facts are told for
 FIELD_SIDE = 2500  # of the image a field of view is looked for in
 
 
-def trained(dataset: Path, recipe: str, dimensions: int, budget: str) -> str:
+def trained(dataset: Path, recipe: str, budget: str, settings: list[str]) -> str:
     """Return a row about one run."""
     with tempfile.TemporaryDirectory() as scratch:
         run = Path(scratch) / "run"
-        settings = ["--set", f"network.dimensions={dimensions}"]
-        command = [sys.executable, "-m", "medseg", "train", str(dataset), "-o", str(run), "-r", recipe, *settings]
+        command = [sys.executable, "-m", "medseg", "train", str(dataset), "-o", str(run), "-r", recipe]
+        command += [word for setting in settings for word in ("--set", setting)]
         with (Path(scratch) / "out.json").open("w") as out:
             child = subprocess.Popen(
                 [*command, "--fold", "0", "--budget", budget, "--json"], stdout=out, stderr=subprocess.DEVNULL
             )
             _, status, usage = os.wait4(child.pid, 0)
         if status:
-            return f"| {recipe} | {dimensions} | failed with exit code {os.waitstatus_to_exitcode(status)} |"
+            return f"| {recipe} | {' '.join(settings)} failed with exit code {os.waitstatus_to_exitcode(status)} |"
         report = json.loads((Path(scratch) / "out.json").read_text())
         labels = report["folds"]["0"]
         rows = list(csv.DictReader((run / "fold_0" / "log.csv").open()))
@@ -64,7 +64,7 @@ def trained(dataset: Path, recipe: str, dimensions: int, budget: str) -> str:
     each = ", ".join(f"{labels[name]['dice']['mean']:.3f}" for name in plan.labels.names)
     low, high = labels["mean"]["dice"]["ci95"]
     return (
-        f"| {recipe} | {dimensions} | {labels['mean']['dice']['mean']:.3f} ({low:.3f} to {high:.3f}) | {each} | "
+        f"| {recipe} | {plan.network.dimensions} | {labels['mean']['dice']['mean']:.3f} ({low:.3f} to {high:.3f}) | {each} | "
         f"{steps} | {pace:.2f} | {weights / 1e6:.2f} | {usage.ru_maxrss * 1024 / 1e9:.1f} | {report['seconds']:.0f} |"
     )
 
@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("--budget", default="5m")
     parser.add_argument("--dimensions", default="3,2")
     parser.add_argument("--recipes", default=",".join(FAMILIES))
+    parser.add_argument("--set", action="append", default=[], dest="settings")
     asked = parser.parse_args()
     if asked.facts or asked.dataset is None:
         facts()
@@ -147,7 +148,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     for dimensions in asked.dimensions.split(","):
         for recipe in asked.recipes.split(","):
-            print(trained(asked.dataset, recipe, int(dimensions), asked.budget), flush=True)
+            settings = [f"network.dimensions={dimensions}", *asked.settings]
+            print(trained(asked.dataset, recipe, asked.budget, settings), flush=True)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,16 @@ class DataNote(Part):
     cases: int = Field(default=0, ge=0)
 
 
+class ImportNote(Part):
+    """The model of another program that a model was made from, known again by the SHA-256 of its checkpoints."""
+
+    program: str
+    configuration: str = ""
+    plans: str = ""
+    trainer: str = ""
+    checkpoints: dict[str, Sha256] = Field(default_factory=dict)
+
+
 class Card(Part):
     """What a person should know before using a model.
 
@@ -66,6 +76,8 @@ class Card(Part):
         One per channel; a DICOM series of another modality is refused.
     initial : InitialNote or None
         The weights its training started from, where they were not fresh.
+    imported : ImportNote or None
+        What it was made from, where another program trained it.
     metrics : dict
         Per label name, then per metric; null where undefined.
     training_seconds : float
@@ -85,6 +97,7 @@ class Card(Part):
     medseg: str
     data: DataNote
     initial: InitialNote | None = None
+    imported: ImportNote | None = None
     modalities: tuple[str, ...] = Field(min_length=1)
     metrics: dict[str, dict[str, float | None]] = Field(default_factory=dict)
     training_seconds: float = Field(default=0.0, ge=0)

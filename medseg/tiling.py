@@ -7,9 +7,9 @@ Gaussian and added up. Two choices keep this exact and small:
 * The weights of an axis are divided by their sum at each voxel, once, before any window is seen. They sum to one
   everywhere (a partition of unity), and so do their products over the axes: no count map, no division afterwards.
 
-Both can be MONAI's instead (`Tiling.style`), for models that were judged by its ``sliding_window_inference``: windows
-from the first voxel on, the last one moved back, and weights that are cut off below, which sum to no round number and
-are counted.
+Both can be another tool's (`Tiling.style`), for models that were judged by it. nnU-Net's weights are largest half a
+voxel further on where a side is even. MONAI's ``sliding_window_inference`` has windows from the first voxel on, the
+last one moved back, and weights that are cut off below, which sum to no round number and are counted.
 
 Windows go along Z in rising order. When the next window starts at slice z, the slices before z are final: they are
 handed on, and their memory takes later slices. So only as many slices of logits are held as the patch is deep, and
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from medseg.plan.part import AxisName
     from medseg.progress import Progress
 
-Style = Literal["even", "monai"]
+Style = Literal["even", "nnunet", "monai"]
 
 SIGMA = 1 / 8  # of the window's side, as in nnU-Net and MONAI
 _MONAI_LEAST = 1e-3  # the smallest weight MONAI gives a voxel of a window
@@ -64,8 +64,9 @@ class Tiling:
         Axes along which windows are also predicted mirrored; all combinations are averaged.
     slice_axis : int or None
         The axis a 2-D network sees slices along; None in 3-D.
-    style : {"even", "monai"}
-        How windows are placed and weighted: as nnU-Net places them, with weights that sum to one; or as MONAI does.
+    style : {"even", "nnunet", "monai"}
+        How windows are placed and weighted: evenly, with weights that sum to one; the same, but largest at the voxel
+        behind the middle where a side is even, as nnU-Net has it; or as MONAI does.
     """
 
     patch_size: tuple[int, int, int]
@@ -142,7 +143,7 @@ def place_windows(size: int, patch: int, *, overlap: float, style: Style = "even
         Voxels of the image and of a window; the image is at least as large.
     overlap : float
         See `Tiling`.
-    style : {"even", "monai"}
+    style : {"even", "nnunet", "monai"}
         See `Tiling`.
 
     Examples
@@ -152,7 +153,8 @@ def place_windows(size: int, patch: int, *, overlap: float, style: Style = "even
     True
     """
     starts = window_starts(size, patch, overlap=overlap, style=style)
-    offset = torch.arange(patch, dtype=torch.float64) - (patch - 1) / 2
+    middle = patch // 2 if style == "nnunet" else (patch - 1) / 2
+    offset = torch.arange(patch, dtype=torch.float64) - middle
     gaussian = torch.exp(-0.5 * (offset / (patch * SIGMA)) ** 2)
     if style == "monai":
         return [Window(start, gaussian) for start in starts]

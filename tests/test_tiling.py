@@ -81,6 +81,26 @@ def test_windows_lie_where_nnunet_puts_them() -> None:
     assert window_starts(110, 64, overlap=0.5) == [0, 23, 46]
 
 
+@pytest.mark.parametrize("patch", [7, 8, 32])
+def test_the_weights_of_nnunet_peak_at_the_voxel_behind_the_middle(patch: int) -> None:
+    import numpy as np
+    from scipy.ndimage import gaussian_filter
+
+    size = 2 * patch + 3
+    peak = np.zeros(patch)
+    peak[patch // 2] = 1
+    gaussian = gaussian_filter(peak, patch / 8, mode="constant", cval=0)
+    windows = place_windows(size, patch, overlap=0.5, style="nnunet")
+    total = np.zeros(size)
+    for window in windows:
+        total[window.start : window.start + patch] += gaussian
+    for window in windows:
+        expected = gaussian / total[window.start : window.start + patch]
+        np.testing.assert_allclose(window.weights, expected, atol=1e-6)
+    others = place_windows(size, patch, overlap=0.5)
+    assert all(torch.equal(a.weights, b.weights) for a, b in zip(windows, others, strict=True)) == (patch % 2 == 1)
+
+
 @pytest.mark.parametrize("overlap", [0.0, 0.3, 0.5, 0.8])
 @pytest.mark.parametrize("size", [(9, 8, 7), (17, 13, 11), (8, 21, 7)])
 def test_a_streamed_window_equals_the_whole_accumulated_in_float64(size: tuple[int, ...], overlap: float) -> None:

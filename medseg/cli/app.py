@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 from medseg import __version__
 from medseg.cli import process
 from medseg.cli.console import Printer
+from medseg.cli.importing import import_
 from medseg.cli.lines import line_of, nothing_found, show_cases, show_items
 from medseg.cli.options import (
     AllFrames,
@@ -368,6 +369,9 @@ def evaluate(
         printer.say(line)
     printer.document(report.to_json())
     raise typer.Exit(INCOMPLETE if report.is_incomplete else DONE)
+
+
+app.command("import")(import_)
 
 
 def _rank() -> int:

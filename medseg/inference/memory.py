@@ -18,7 +18,7 @@ import psutil
 from medseg.errors import InputError
 from medseg.inference.hardware import free_memory_bytes
 from medseg.networks.footprint import peak_features
-from medseg.preprocess import id_type, working_grid
+from medseg.preprocess import id_type, is_made_at_once, working_grid
 from medseg.resample.lattice import Lattice
 from medseg.tiling import SLAB_BYTES
 from medseg.transforms.intensity import SLICES, is_fixed
@@ -33,6 +33,7 @@ FLOAT = 4
 SPLINE_TAIL = 40  # source slices beside those that 32 target slices cover, which cubic interpolation looks at
 RESTORED_BYTES = 250_000_000  # for the cells on boundaries of a slab, at most
 OBLIQUE_BYTES = 250_000_000  # for a block of the source, where grids are oblique to each other
+AT_ONCE_COPIES = 3  # of the scan in float32, where it is cropped and normalised first
 CRF_COPIES = 8  # of the scores of all classes
 CRF_VOXEL_BYTES = 400  # of the lattice of the appearance kernel
 PIECES_BYTES = 11  # a voxel, to find the largest piece of a label: its copy, numbers twice, and where it is
@@ -114,6 +115,8 @@ def fit(volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = 
     held = math.prod((len(plan.channels), *working.shape)) * FLOAT
     least = footprint(volume, working, plan, path, resident=resident)
     looks_first = not all(is_fixed(how) for how in plan.preprocess.normalisation)
+    if is_made_at_once(plan):
+        least, looks_first = least._replace(held=held + AT_ONCE_COPIES * _scan_bytes(volume)), False
     if looks_first and least.total + held <= limit:
         return Fit(least._replace(held=held), limit, is_held=True)
     if least.total > limit:
@@ -188,6 +191,10 @@ def _image_bytes(volume: Volume, working: Geometry, depth: int) -> int:
     across = math.prod(n for axis, n in enumerate(volume.geometry.shape) if axis != step.argmax())
     made = 2 * (SLICES * step.max() + SPLINE_TAIL) * across * FLOAT
     return kept + int(made) + OBLIQUE_BYTES
+
+
+def _scan_bytes(volume: Volume) -> int:
+    return math.prod(volume.array.shape) * FLOAT
 
 
 def _mask_bytes(scan: Geometry, plan: Plan) -> int:

@@ -22,6 +22,7 @@ from medseg.errors import ModelError
 from medseg.geometry import Box
 from medseg.inference import memory
 from medseg.inference.clock import Clock
+from medseg.inference.confidence import Confidence
 from medseg.inference.hardware import NumericPath, resolve_device, resolve_path
 from medseg.inference.memory import peak_ram_mb
 from medseg.inference.sparing import Sparing
@@ -29,7 +30,7 @@ from medseg.model import load_model
 from medseg.networks import memory_format
 from medseg.networks.crf import mean_field
 from medseg.plan import CrfRecipe
-from medseg.preprocess import Probabilities, Restoration, WorkingImage, id_type
+from medseg.preprocess import Probabilities, Restoration, WorkingImage, id_type, nearest_slices
 from medseg.progress import Step, ignore
 from medseg.tiling import SLAB_BYTES, Slab, Tiling, stream_logits
 from medseg.volume import Segmentation, Volume
@@ -234,11 +235,12 @@ class Segmenter:
             image = self._image(volume, target if region else None, report)
         labels = self.plan.labels
         mask = np.zeros(volume.geometry.shape, dtype=id_type(labels))
-        restoration = Restoration(image.geometry, target, labels, out=mask[region.slices] if region else mask)
+        slabs, grid = self._in_slices_of(target, image, self._scores(image, clock, report, on_slab))
+        restoration = Restoration(grid, target, labels, out=mask[region.slices] if region else mask)
         confidence = Confidence()
-        for slab in self._scores(image, clock, report, on_slab):
+        for _, logits in slabs:
             with clock("restore"):
-                confidence.add(slab.logits_kzyx, restoration.add(slab.logits_kzyx))
+                confidence.add(logits, restoration.add(logits))
         with clock("restore"):
             report(Step("restore"))
             tidy = postprocess.PostprocessPlan(self.plan.infer.largest_component)
@@ -262,9 +264,11 @@ class Segmenter:
         names = ("background", *self.plan.labels.names)
         with tempfile.TemporaryFile() as file:
             array = np.memmap(file, dtype=np.float32, mode="w+", shape=(len(names), *volume.geometry.shape))
-        probabilities = Probabilities(image.geometry, volume.geometry, array)
-        for slab in self._scores(image, clock, report, None):
-            probabilities.add(slab.logits_kzyx)
+        slabs, grid = self._in_slices_of(volume.geometry, image, self._scores(image, clock, report, None))
+        is_cropped = self.plan.preprocess.scan_first is not None
+        probabilities = Probabilities(grid, volume.geometry, array, is_cropped=is_cropped)
+        for _, logits in slabs:
+            probabilities.add(logits)
         report(Step("restore"))
         return Volume(array, volume.geometry, names)
 
@@ -276,6 +280,13 @@ class Segmenter:
         if target is None:
             return image
         return image.cropped(_box_around(target, image.geometry, margin=[n // 2 for n in self.plan.train.patch_size]))
+
+    def _in_slices_of(
+        self, onto: Geometry, image: WorkingImage, slabs: Iterator[Slab]
+    ) -> tuple[Iterator[tuple[int, Tensor]], Geometry]:
+        """Return the scores and their grid, in the scan's own slices where the plan takes these apart."""
+        slices = nearest_slices(image.geometry, onto, self.plan)
+        return (slabs, image.geometry) if slices is None else (slices.through(slabs), slices.geometry)
 
     def _scores(
         self,
@@ -318,33 +329,6 @@ class Segmenter:
             for network in self._networks[1:]:
                 total += network(seen).float()
             return total / len(self._networks)
-
-
-class Confidence:
-    """The mean, over the voxels that won as a label, of the largest softmax probability.
-
-    Examples
-    --------
-    >>> confidence = Confidence()
-    >>> confidence.add(torch.tensor([[0.0, 5.0], [0.0, 0.0]]).reshape(2, 1, 1, 2), np.array([[[1, 0]]]))
-    >>> confidence.mean
-    0.5
-    """
-
-    def __init__(self) -> None:
-        self._sum, self._voxels = 0.0, 0
-
-    def add(self, logits_kzyx: Tensor, mask_zyx: NDArray[Any]) -> None:
-        """Take note of slices: their scores (K, n, Y, X), and which label won where."""
-        rows = logits_kzyx.permute(1, 2, 3, 0)[torch.from_numpy(mask_zyx > 0)]
-        log_probability = rows.amax(dim=1) - rows.logsumexp(dim=1)
-        self._sum += float(log_probability.exp().sum(dtype=torch.float64))
-        self._voxels += len(rows)
-
-    @property
-    def mean(self) -> float | None:
-        """None where no label won anywhere."""
-        return self._sum / self._voxels if self._voxels else None
 
 
 class _Timed:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 
-from medseg.networks.layers import LEAK, activation, conv, cropped, initialise, mean_pool, transposed
+from medseg.networks.layers import conv, cropped, initialise, mean_pool, transposed
 from medseg.networks.norm import InstanceNorm
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from medseg.plan import UNetSpec
@@ -45,15 +48,17 @@ class UNet(nn.Module):
         stages = list(zip(spec.features, spec.kernels, spec.strides, strict=True))
         self.encoder = _residual_stages(spec, in_channels) if spec.residual_blocks else _stages(spec, in_channels)
         self.decoder = nn.ModuleList(
-            UpStage(coarse, fine, kernel=kernel, stride=stride, depth=spec.convs_per_stage)
-            for (coarse, _, stride), (fine, kernel, _) in zip(stages[:0:-1], stages[-2::-1], strict=True)
+            UpStage(coarse, fine, kernel=kernel, stride=stride, layers=_Layers(spec, depth))
+            for (coarse, _, stride), (fine, kernel, _), depth in zip(
+                stages[:0:-1], stages[-2::-1], spec.convs_up, strict=True
+            )
         )
         heads = spec.features[-2::-1] if spec.deep_supervision else spec.features[:1]
         self.heads = nn.ModuleList(conv(n, out_channels, kernel=(1,) * spec.dimensions, bias=True) for n in heads)
-        initialise(self, leak=LEAK)
+        initialise(self, leak=spec.leak)
         for block in self.modules():
             if isinstance(block, ResidualBlock):  # a block begins as its shortcut, so that deep rows train at once
-                nn.init.zeros_(cast("InstanceNorm", block.convs[-1]).weight)
+                nn.init.zeros_(cast("nn.Parameter", block.convs[-1].weight))
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return logits (N, classes, *spatial) of an `image` (N, C, *spatial).
@@ -74,30 +79,51 @@ class UNet(nn.Module):
         return cast("Tensor", self.heads[-1](x))
 
 
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    """What the layers of a stage are: `depth` convolutions, with the norms and rectifiers the spec names."""
+
+    spec: UNetSpec
+    depth: int = 1
+
+    def norm(self, features: int) -> nn.Module:
+        """Return a norm with a scale and shift for each feature."""
+        if self.spec.norm == "instance":
+            return InstanceNorm(features, eps=self.spec.norm_eps)
+        layer: Callable[..., nn.Module] = nn.BatchNorm3d if self.spec.dimensions == 3 else nn.BatchNorm2d
+        return layer(features, eps=self.spec.norm_eps)
+
+    def activation(self) -> nn.Module:
+        """Return a rectifier."""
+        return nn.LeakyReLU(self.spec.leak, inplace=True)
+
+
 class Stage(nn.Sequential):
-    """`depth` times convolution, instance norm, leaky ReLU; the first convolution strides."""
+    """Some times convolution, norm, leaky ReLU; the first convolution strides."""
 
     def __init__(
-        self, in_features: int, features: int, *, kernel: tuple[int, ...], stride: tuple[int, ...], depth: int
+        self, in_features: int, features: int, *, kernel: tuple[int, ...], stride: tuple[int, ...], layers: _Layers
     ) -> None:
-        layers: list[nn.Module] = []
-        for i in range(depth):
+        row: list[nn.Module] = []
+        for i in range(layers.depth):
             first = i == 0
-            layers += [
+            row += [
                 conv(in_features if first else features, features, kernel=kernel, stride=stride if first else 1),
-                InstanceNorm(features),
-                activation("leaky_relu"),
+                layers.norm(features),
+                layers.activation(),
             ]
-        super().__init__(*layers)
+        super().__init__(*row)
 
 
 class UpStage(nn.Module):
     """Go up to the finer grid by a transposed convolution, join the encoder's features, convolve."""
 
-    def __init__(self, coarse: int, fine: int, *, kernel: tuple[int, ...], stride: tuple[int, ...], depth: int) -> None:
+    def __init__(
+        self, coarse: int, fine: int, *, kernel: tuple[int, ...], stride: tuple[int, ...], layers: _Layers
+    ) -> None:
         super().__init__()
         self.up = transposed(coarse, fine, stride=stride, bias=True)
-        self.convs = Stage(2 * fine, fine, kernel=kernel, stride=(1,) * len(stride), depth=depth)
+        self.convs = Stage(2 * fine, fine, kernel=kernel, stride=(1,) * len(stride), layers=layers)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Return features on the grid of `skip`."""
@@ -111,23 +137,29 @@ class ResidualBlock(nn.Module):
     """
 
     def __init__(
-        self, in_features: int, features: int, *, kernel: tuple[int, ...], stride: tuple[int, ...] | None
+        self,
+        in_features: int,
+        features: int,
+        *,
+        kernel: tuple[int, ...],
+        stride: tuple[int, ...] | None,
+        layers: _Layers,
     ) -> None:
         super().__init__()
         self.stride = stride if stride and max(stride) > 1 else None
         self.convs = nn.Sequential(
             conv(in_features, features, kernel=kernel, stride=stride or 1),
-            InstanceNorm(features),
-            activation("leaky_relu"),
+            layers.norm(features),
+            layers.activation(),
             conv(features, features, kernel=kernel),
-            InstanceNorm(features),
+            layers.norm(features),
         )
         self.shortcut = (
             nn.Identity()
             if in_features == features
-            else nn.Sequential(conv(in_features, features, kernel=(1,) * len(kernel)), InstanceNorm(features))
+            else nn.Sequential(conv(in_features, features, kernel=(1,) * len(kernel)), layers.norm(features))
         )
-        self.last = activation("leaky_relu")
+        self.last = layers.activation()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features on the grid the stride leads to."""
@@ -138,10 +170,10 @@ class ResidualBlock(nn.Module):
 def _stages(spec: UNetSpec, in_channels: int) -> nn.ModuleList:
     """Return the stages of a plain encoder."""
     before = (in_channels, *spec.features[:-1])
-    rows = zip(before, spec.features, spec.kernels, spec.strides, strict=True)
+    rows = zip(before, spec.features, spec.kernels, spec.strides, spec.convs_down, strict=True)
     return nn.ModuleList(
-        Stage(n, features, kernel=kernel, stride=stride, depth=spec.convs_per_stage)
-        for n, features, kernel, stride in rows
+        Stage(n, features, kernel=kernel, stride=stride, layers=_Layers(spec, depth))
+        for n, features, kernel, stride, depth in rows
     )
 
 
@@ -154,11 +186,10 @@ def _residual_stages(spec: UNetSpec, in_channels: int) -> nn.ModuleList:
     ):
         row: list[nn.Module] = []
         if not stages:
-            row.append(Stage(in_channels, before, kernel=kernel, stride=stride, depth=1))
+            row.append(Stage(in_channels, before, kernel=kernel, stride=stride, layers=_Layers(spec)))
         for i in range(blocks):
-            row.append(
-                ResidualBlock(before if i == 0 else features, features, kernel=kernel, stride=None if i else stride)
-            )
+            n, step = (features, None) if i else (before, stride)
+            row.append(ResidualBlock(n, features, kernel=kernel, stride=step, layers=_Layers(spec)))
         stages.append(nn.Sequential(*row))
         before = features
     return nn.ModuleList(stages)

@@ -29,6 +29,10 @@ from medseg.plan.instances import (
     InstancePlan,
     InstanceRecipe,
 )
+from medseg.plan.interpolation import (
+    Interpolation,
+    ScanFirst,
+)
 from medseg.plan.loss import (
     Boundary,
     CentrelineDice,
@@ -68,12 +72,14 @@ from medseg.plan.network_recipe import (
 )
 from medseg.plan.plan import (
     ClipZScore,
+    Divide,
     InferPlan,
     InitialNote,
     Normalisation,
     Plan,
     PreprocessPlan,
     Rescale,
+    Unchanged,
     ZScore,
 )
 from medseg.plan.recipe import (
@@ -111,6 +117,7 @@ __all__ = [
     "Dice",
     "DiceCrossEntropy",
     "DiceFocal",
+    "Divide",
     "EncoderSpec",
     "FCNRecipe",
     "FCNSpec",
@@ -123,6 +130,7 @@ __all__ = [
     "InstanceMethod",
     "InstancePlan",
     "InstanceRecipe",
+    "Interpolation",
     "Loss",
     "MedNeXtRecipe",
     "MedNeXtSpec",
@@ -138,6 +146,7 @@ __all__ = [
     "Recipe",
     "ResNetSpec",
     "Rescale",
+    "ScanFirst",
     "SegResNetRecipe",
     "SegResNetSpec",
     "Sgd",
@@ -148,6 +157,7 @@ __all__ = [
     "Tversky",
     "UNetRecipe",
     "UNetSpec",
+    "Unchanged",
     "VGGSpec",
     "ZScore",
     "dilations_for",

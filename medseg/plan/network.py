@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from medseg.plan.encoder import EncoderSpec, Norm, ResNetSpec, Stride, VGGSpec, total_stride
 from medseg.plan.monai_networks import MedNeXtSpec, SegResNetSpec, SwinUNETRSpec
-from medseg.plan.part import Count, NonNegative, Part, Share
+from medseg.plan.part import Count, NonNegative, Part, Positive, Share
 
 
 class UNetSpec(Part):
@@ -20,6 +20,14 @@ class UNetSpec(Part):
         Residual blocks of each encoder stage (Isensee 2024, arXiv:2404.09556); without them stages are plain.
     convs_per_stage : int
         Convolutions of a plain stage; with residual blocks, of a decoder stage.
+    encoder_convs, decoder_convs : int per stage, or none
+        The same where stages differ; those of the decoder go up, the coarsest first.
+    norm : str
+        ``instance``, or ``batch`` with the statistics of training.
+    norm_eps : float
+        Added to a norm's variance.
+    leak : float
+        Slope of the rectifiers below zero.
     """
 
     kind: Literal["unet"] = "unet"
@@ -30,6 +38,21 @@ class UNetSpec(Part):
     convs_per_stage: Count = 2
     residual_blocks: tuple[Count, ...] = ()
     deep_supervision: bool = False
+    encoder_convs: tuple[Count, ...] = ()
+    decoder_convs: tuple[Count, ...] = ()
+    norm: Literal["instance", "batch"] = "instance"
+    norm_eps: Positive = 1e-5
+    leak: Share = 0.01
+
+    @property
+    def convs_down(self) -> tuple[int, ...]:
+        """Convolutions of each plain encoder stage."""
+        return self.encoder_convs or (self.convs_per_stage,) * len(self.features)
+
+    @property
+    def convs_up(self) -> tuple[int, ...]:
+        """Convolutions of each decoder stage, the coarsest first."""
+        return self.decoder_convs or (self.convs_per_stage,) * (len(self.features) - 1)
 
     @property
     def in_words(self) -> str:
@@ -44,6 +67,8 @@ class UNetSpec(Part):
             raise ValueError(f"features, strides and kernels must each have {stages} stages")
         if self.residual_blocks and len(self.residual_blocks) != stages:
             raise ValueError(f"residual_blocks must be empty or have {stages} numbers, one per stage")
+        if len(self.convs_down) != stages or len(self.convs_up) != stages - 1:
+            raise ValueError(f"encoder_convs must be empty or have {stages} numbers, decoder_convs {stages - 1}")
         if any(len(t) != self.dimensions for t in (*self.strides, *self.kernels)):
             raise ValueError(f"every stride and kernel must have {self.dimensions} numbers")
         if any(s != 1 for s in self.strides[0]) or any(k % 2 == 0 for t in self.kernels for k in t):

@@ -9,17 +9,22 @@ from pydantic import Field, FiniteFloat, model_validator
 from medseg.labels import MAX_LABEL_ID
 from medseg.plan.crf import CrfPlan
 from medseg.plan.instances import InstancePlan
+from medseg.plan.interpolation import ScanFirst
 from medseg.plan.loss import class_weights
 from medseg.plan.monai_networks import MedNeXtSpec, SwinUNETRSpec
 from medseg.plan.network import NetworkSpec, smallest_batch
-from medseg.plan.part import AxisName, Codes, Count, Labels, Part, Positive, Selection, Share, Triple
+from medseg.plan.part import AXES, AxisName, Codes, Count, Labels, Part, Positive, Selection, Share, Triple
 from medseg.plan.training import TrainPlan
 
 
 class ZScore(Part):
-    """Each image by its own mean and standard deviation."""
+    """Each image by its own mean and standard deviation.
+
+    `within` ``nonzero``: by those of the voxels where any channel is not 0, holes filled; the others stay as they are.
+    """
 
     kind: Literal["zscore"] = "zscore"
+    within: Literal["image", "nonzero"] = "image"
 
 
 class ClipZScore(Part):
@@ -44,27 +49,64 @@ class Rescale(Part):
     kind: Literal["rescale"] = "rescale"
 
 
-Normalisation = Annotated[ZScore | ClipZScore | Rescale, Field(discriminator="kind")]
+class Divide(Part):
+    """Every image by one number (colours of 8 bits by 255)."""
+
+    kind: Literal["divide"] = "divide"
+    by: Positive
+
+
+class Unchanged(Part):
+    """Values as they are in the file."""
+
+    kind: Literal["none"] = "none"
+
+
+Normalisation = Annotated[ZScore | ClipZScore | Rescale | Divide | Unchanged, Field(discriminator="kind")]
 
 
 class PreprocessPlan(Part):
-    """How a scan becomes what the network sees."""
+    """How a scan becomes what the network sees.
+
+    Attributes
+    ----------
+    orientation : str
+        Of the working grid: three letters, or ``stored`` for that of the file.
+    spacing_mm : three float
+        Of the working grid along (Z, Y, X).
+    normalisation : one per channel
+        Of grey values.
+    axis_order : "Z", "Y", "X" in any order
+        Where the orientation is ``stored``: which axis of the file each axis of the working grid is.
+    scan_first : ScanFirst or None
+        Crop and normalise the scan itself, then interpolate (imported models). None: interpolate, then normalise.
+    """
 
     orientation: Codes = "SPL"
     spacing_mm: Triple
     normalisation: tuple[Normalisation, ...] = Field(min_length=1)
+    axis_order: tuple[AxisName, AxisName, AxisName] = ("Z", "Y", "X")
+    scan_first: ScanFirst | None = None
+
+    @model_validator(mode="after")
+    def _axes_agree(self) -> Self:
+        if sorted(self.axis_order) != sorted(AXES):
+            raise ValueError(f"axis_order must name Z, Y and X once each, not {', '.join(self.axis_order)}")
+        if self.axis_order != AXES and self.orientation != "stored":
+            raise ValueError("axis_order is for orientation 'stored'; three letters say the order of axes themselves")
+        return self
 
 
 class InferPlan(Part):
     """How a scan is segmented: window overlap, mirroring for `--tta`, what is tidied afterwards, what is selected.
 
-    `windows` says how windows are placed and weighted: evenly, or as MONAI's ``sliding_window_inference`` does.
+    `windows` says how windows are placed and weighted (`medseg.tiling`): evenly, or just as nnU-Net or MONAI do.
     `instances` is how the mask is taken apart into numbered objects (docs/instances.md); by default it is not.
     `crf` refines what the network says; null for no CRF.
     """
 
     overlap: Share = 0.5
-    windows: Literal["even", "monai"] = "even"
+    windows: Literal["even", "nnunet", "monai"] = "even"
     mirror_axes: tuple[AxisName, ...] = ()
     largest_component: tuple[Count, ...] = ()
     instances: InstancePlan | None = None

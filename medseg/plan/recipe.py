@@ -49,7 +49,7 @@ class InferRecipe(Part):
     """`InferPlan` with ``auto``; `largest_component` names labels, or ``all``; `select` is a rule for `segment`."""
 
     overlap: Share = 0.5
-    windows: Literal["even", "monai"] = "even"
+    windows: Literal["even", "nnunet", "monai"] = "even"
     mirror_axes: tuple[AxisName, ...] | Auto = "auto"
     largest_component: tuple[str, ...] | Literal["all"] = ()
     instances: InstanceRecipe | None = None

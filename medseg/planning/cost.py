@@ -88,19 +88,19 @@ def _unet_cost(spec: UNetSpec, spatial: Sequence[int], *, in_channels: int, out_
     An encoder stage strides in its first convolution; a decoder stage goes up by a transposed convolution whose kernel
     is its stride, joins the skip and convolves. Each convolution keeps its output and its normalised output.
     """
-    features, n = spec.features, spec.convs_per_stage
+    features = spec.features
     voxels = _voxels(spec, spatial)
     taps = [math.prod(kernel) for kernel in spec.kernels]
     flops = parameters = activations = 0
     before = in_channels
-    for f, v, k in zip(features, voxels, taps, strict=True):  # down
+    for f, v, k, n in zip(features, voxels, taps, spec.convs_down, strict=True):  # down
         weights = k * f * (before + (n - 1) * f)
         flops += 2 * weights * v
         parameters += weights + 2 * n * f
         activations += 2 * n * f * v
         before = f
     for i in range(len(features) - 2, -1, -1):  # up
-        fine, coarse, v = features[i], features[i + 1], voxels[i]
+        fine, coarse, v, n = features[i], features[i + 1], voxels[i], spec.convs_up[-1 - i]
         window = math.prod(spec.strides[i + 1])
         weights = taps[i] * fine * (2 * fine + (n - 1) * fine)
         flops += 2 * weights * v + 2 * window * coarse * fine * voxels[i + 1]

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from medseg.errors import InputError
+from medseg.plan.part import AXES
 
 if TYPE_CHECKING:
     from medseg.geometry import Geometry
@@ -19,7 +20,7 @@ def working_grid(geometry: Geometry, plan: Plan) -> Geometry:
 
     Right-angled; in the plan's orientation, unless that is ``stored``; in the plan's spacing, but along the slice axis
     of a 2-D network in the scan's own. Where rounding leaves the number of voxels as it is, so does the grid, and
-    nothing is interpolated.
+    nothing is interpolated. A plan that crops the scan first (`ScanFirst`) has a part of it, which depends on the scan.
 
     Parameters
     ----------
@@ -33,12 +34,21 @@ def working_grid(geometry: Geometry, plan: Plan) -> Geometry:
     InputError
         Where that grid would be absurdly large.
     """
+    return spaced(turned(geometry, plan), plan)
+
+
+def turned(geometry: Geometry, plan: Plan) -> Geometry:
+    """Return a scan's grid, right-angled and with its axes as the plan has them."""
     grid = geometry.without_shear() if geometry.is_sheared else geometry
-    if plan.preprocess.orientation != "stored":
-        grid = grid.reoriented(plan.preprocess.orientation)
-    spacing = list(plan.preprocess.spacing_mm)
-    if plan.slice_axis is not None:
-        spacing[plan.slice_axis] = grid.spacing_mm[plan.slice_axis]
+    codes = plan.preprocess.orientation
+    if codes == "stored":
+        codes = "".join(grid.axis_codes[AXES.index(axis)] for axis in plan.preprocess.axis_order)
+    return grid.reoriented(codes)
+
+
+def spaced(grid: Geometry, plan: Plan) -> Geometry:
+    """Return a turned grid between the same faces in the plan's spacing."""
+    spacing = target_mm(grid, plan)
     voxels = math.prod(
         max(1.0, n * own / new) for n, own, new in zip(grid.shape, grid.spacing_mm, spacing, strict=True)
     )
@@ -48,4 +58,15 @@ def working_grid(geometry: Geometry, plan: Plan) -> Geometry:
             expected=f"at most {MAX_WORKING_VOXELS:.2g}",
             remedy="Check the spacing in its header",
         )
-    return grid.with_spacing(spacing)
+    if plan.preprocess.scan_first is None:
+        return grid.with_spacing(spacing)
+    counts = [max(1, round(own / new * n)) for n, own, new in zip(grid.shape, grid.spacing_mm, spacing, strict=True)]
+    return grid.with_spacing([n * own / m for n, own, m in zip(grid.shape, grid.spacing_mm, counts, strict=True)])
+
+
+def target_mm(grid: Geometry, plan: Plan) -> list[float]:
+    """Return the spacing a turned grid is to have; along the slice axis of a 2-D network it is the grid's own."""
+    spacing = list(plan.preprocess.spacing_mm)
+    if plan.slice_axis is not None:
+        spacing[plan.slice_axis] = grid.spacing_mm[plan.slice_axis]
+    return spacing

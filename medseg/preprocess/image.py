@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -10,16 +10,15 @@ import torch
 from medseg.errors import InputError
 from medseg.geometry import Box
 from medseg.preprocess.grid import working_grid
+from medseg.preprocess.scan_first import prepared_first, readable
 from medseg.resample import SlicedImage, resample
-from medseg.transforms.intensity import SLICES, Moments, is_fixed, measured, require_one_each, scale_for
+from medseg.transforms.intensity import SLICES, Moments, is_by_slices, is_fixed, normalise, require_one_each, scale_for
 from medseg.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
     from torch import Tensor
 
+    from medseg.geometry import Geometry
     from medseg.plan import Plan
     from medseg.transforms.intensity import Scale
     from medseg.volume import Segmentation
@@ -64,18 +63,20 @@ class WorkingImage:
         _require_finite(volume)
         normalisation = plan.preprocess.normalisation
         require_one_each(normalisation, len(volume.array))
-        self.geometry, self.channels = working_grid(volume.geometry, plan), plan.channels
-        self.shape = (len(volume.array), *self.geometry.shape)
-        self._source = SlicedImage(volume, onto=self.geometry, order=IMAGE_ORDER)
-        self._box = Box((0, 0, 0), self.geometry.shape)
-        self._depth = self.geometry.shape[0]
+        self.channels = plan.channels
         self._made: dict[int, Tensor] = {}  # by their number, blocks of slices that may be wanted again
-        self._is_held = held and not all(is_fixed(how) for how in normalisation)
         self._scales: list[Scale] = []
-        if not all(is_fixed(how) for how in normalisation):
-            self._scales = self._measured(plan)
+        self._source: SlicedImage | None = None
+        if is_made_at_once(plan):
+            self._is_held = True
+            self.geometry = self._take(_at_once(volume, plan))
         else:
-            self._scales = [scale_for(how, measured([])) for how in normalisation]
+            self._is_held = held and not all(is_fixed(how) for how in normalisation)
+            self.geometry = working_grid(volume.geometry, plan)
+            self._source = SlicedImage(volume, onto=self.geometry, order=IMAGE_ORDER)
+            self._measure(plan)
+        self.shape = (len(volume.array), *self.geometry.shape)
+        self._box = Box((0, 0, 0), self.geometry.shape)
 
     def cropped(self, box: Box) -> WorkingImage:
         """Return the same image, normalised as a whole, on a part of the working grid; the two share their memory."""
@@ -109,34 +110,37 @@ class WorkingImage:
 
     def _block(self, number: int) -> Tensor:
         """Return `SLICES` slices of the whole grid, normalised."""
-        if number not in self._made:
-            block = self._raw(number)
-            for channel, scale in zip(block, self._scales, strict=True):
-                scale.apply(channel)
-            self._made[number] = block
+        if number not in self._made and self._source is not None:
+            self._made[number] = self._scaled(_raw(self._source, number))
         return self._made[number]
 
-    def _raw(self, number: int) -> Tensor:
-        start = number * SLICES
-        array = self._source.slices(start, min(start + SLICES, self._depth))
-        return torch.from_numpy(_readable(array)).to(torch.float32)
+    def _scaled(self, block: Tensor) -> Tensor:
+        for channel, scale in zip(block, self._scales, strict=True):
+            scale.apply(channel)
+        return block
 
-    def _measured(self, plan: Plan) -> list[Scale]:
-        """Return each channel's scale, by a pass over all slices."""
+    def _measure(self, plan: Plan) -> None:
+        """Learn each channel's scale: by a pass over all slices, where they must be looked at."""
         moments = [Moments() for _ in plan.channels]
-        for number, block in self._passed():
-            moments = [known.joined(channel) for known, channel in zip(moments, block, strict=True)]
-            if self._is_held:
-                self._made[number] = block
-        scales = [scale_for(how, known) for how, known in zip(plan.preprocess.normalisation, moments, strict=True)]
+        if self._source is not None and not all(is_fixed(how) for how in plan.preprocess.normalisation):
+            for number in range(-(-self._source.shape[1] // SLICES)):
+                block = _raw(self._source, number)
+                moments = [known.joined(channel) for known, channel in zip(moments, block, strict=True)]
+                if self._is_held:
+                    self._made[number] = block
+        self._scales = [scale_for(how, m) for how, m in zip(plan.preprocess.normalisation, moments, strict=True)]
         for block in self._made.values():
-            for channel, scale in zip(block, scales, strict=True):
-                scale.apply(channel)
-        return scales
+            self._scaled(block)
 
-    def _passed(self) -> Iterator[tuple[int, Tensor]]:
-        for number in range(-(-self._depth // SLICES)):
-            yield number, self._raw(number)
+    def _take(self, image: Volume) -> Geometry:
+        """Keep an image that was made at once, as blocks; return its grid."""
+        self._made = dict(enumerate(torch.split(torch.from_numpy(image.array), SLICES, dim=1)))
+        return image.geometry
+
+
+def is_made_at_once(plan: Plan) -> bool:
+    """Tell whether a plan's image needs the whole scan in memory: it is cropped first, or normalised by a mask."""
+    return plan.preprocess.scan_first is not None or not all(map(is_by_slices, plan.preprocess.normalisation))
 
 
 def prepare(volume: Volume, plan: Plan) -> Volume:
@@ -151,9 +155,12 @@ def prepare(volume: Volume, plan: Plan) -> Volume:
     return Volume(image.whole().numpy(), image.geometry, plan.channels)
 
 
-def prepare_mask(mask: Segmentation, plan: Plan) -> Segmentation:
-    """Return a reference mask on the working grid, by the label rule of `resample`."""
-    return resample(mask, onto=working_grid(mask.geometry, plan))
+def prepare_mask(mask: Segmentation, plan: Plan, *, onto: Geometry | None = None) -> Segmentation:
+    """Return a reference mask on the working grid, by the label rule of `resample`.
+
+    `onto` is that grid where it depends on the scan, too: the geometry of what `prepare` made.
+    """
+    return resample(mask, onto=onto or working_grid(mask.geometry, plan))
 
 
 def _require_finite(volume: Volume) -> None:
@@ -167,8 +174,17 @@ def _require_finite(volume: Volume) -> None:
         )
 
 
-def _readable(array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array of a type and layout torch takes, without a copy where it can be."""
-    if array.dtype == np.uint16:
-        array = array.astype(np.int32)
-    return np.require(array, requirements=["C", "W"])
+def _at_once(volume: Volume, plan: Plan) -> Volume:
+    first = plan.preprocess.scan_first
+    if first is not None:
+        return prepared_first(volume, plan, first)
+    placed = resample(volume, onto=working_grid(volume.geometry, plan), order=IMAGE_ORDER)
+    image = normalise(torch.from_numpy(readable(placed.array)), plan.preprocess.normalisation)
+    return Volume(image.numpy(), placed.geometry, plan.channels)
+
+
+def _raw(source: SlicedImage, number: int) -> Tensor:
+    """Return `SLICES` slices as they are before normalisation."""
+    start = number * SLICES
+    array = source.slices(start, min(start + SLICES, source.shape[1]))
+    return torch.from_numpy(readable(array)).to(torch.float32)

@@ -124,10 +124,15 @@ class Probabilities:
         As `Restoration`.
     out : (K, Z, Y, X) float32
         Written into; may be a memory map.
+    is_cropped : bool
+        Whether what lies beyond the working grid was left out as background, which it then is for certain.
     """
 
-    def __init__(self, working: Geometry, onto: Geometry, out: NDArray[np.float32]) -> None:
+    def __init__(
+        self, working: Geometry, onto: Geometry, out: NDArray[np.float32], *, is_cropped: bool = False
+    ) -> None:
         self._out = out
+        self._is_cropped = is_cropped
         self._slabs = Slabs(working)
         self._cells = Cells(Lattice.between(working, onto), working.shape)
 
@@ -139,8 +144,13 @@ class Probabilities:
                 positions[0] = positions[0] - first
                 here = np.ones(box.shape, dtype=bool) if is_here is None else is_here
                 flat = [np.broadcast_to(p, box.shape)[here] for p in positions]
-                scores = torch.cat([part.softmax(dim=1) for part in _interpolated(rows, flat)])
-                self._out[(slice(None), *box.slices)][:, here] = scores.t().numpy()
+                scores = torch.cat([found.softmax(dim=1) for found in _interpolated(rows, flat)])
+                part = self._out[(slice(None), *box.slices)]
+                part[:, here] = scores.t().numpy()
+                is_inside = self._cells.inside(box) if self._is_cropped else None
+                if is_inside is not None:
+                    part[:, ~is_inside] = 0.0
+                    part[0, ~is_inside] = 1.0
 
 
 def restore(logits: Volume, onto: Geometry, labels: LabelSet) -> Segmentation:

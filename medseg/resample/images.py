@@ -106,6 +106,60 @@ def _halves(box: Box) -> tuple[Box, Box]:
     return Box(box.start, (stop[0], stop[1], stop[2])), Box((start[0], start[1], start[2]), box.stop)
 
 
+def interpolated_between_faces(
+    array_zyx: NDArray[Any], shape: Sequence[int], *, order: int, apart: int | None, across: int
+) -> NDArray[np.float32]:
+    """Return an image with other voxels between the same outer faces, within the values it had.
+
+    What ``skimage.transform.resize(mode="edge")`` computes, which keeps a cubic spline within the range of what it was
+    given; nnU-Net resamples by it (Isensee 2021).
+
+    Parameters
+    ----------
+    array_zyx : (Z, Y, X)
+        The image.
+    shape : (Z, Y, X)
+        Voxels of the result.
+    order : 1 or 3
+        Linear or cubic.
+    apart : int or None
+        The axis across which slices are taken by the order `across`, after each was interpolated and kept within its
+        own values.
+    across : 0, 1 or 3
+        0 is the nearest slice.
+    """
+    source = array_zyx.astype(np.float32)
+    if tuple(shape) == source.shape:
+        return source
+    in_plane = [axis for axis in range(3) if axis != apart]
+    low, high = (end(source, axis=tuple(in_plane), keepdims=True) for end in (np.min, np.max))
+    for axis in sorted(in_plane, key=lambda axis: shape[axis] / source.shape[axis]):
+        source = _between_faces(source, axis, shape[axis], order)
+    np.clip(source, low, high, out=source)
+    return source if apart is None else _between_faces(source, apart, shape[apart], across)
+
+
+def positions_between_faces(n_source: int, count: int) -> NDArray[np.float64]:
+    """Return the fractional source index of `count` voxels that share the outer faces of `n_source`."""
+    positions: NDArray[np.float64] = n_source / count * (np.arange(count, dtype=np.float64) + 0.5) - 0.5
+    return positions
+
+
+def nearest(positions: NDArray[np.float64], n_source: int) -> NDArray[np.intp]:
+    """Return the voxel nearest to each position, the later of two, as ``scipy.ndimage`` has it for order 0."""
+    return np.clip(np.floor(positions + 0.5), 0, n_source - 1).astype(np.intp)
+
+
+def _between_faces(array: NDArray[np.float32], axis: int, count: int, order: int) -> NDArray[np.float32]:
+    n_source = array.shape[axis]
+    if count == n_source:
+        return array
+    positions = positions_between_faces(n_source, count)
+    if order == 0:
+        return array.take(nearest(positions, n_source), axis=axis)
+    return _along(array, axis, _operator(positions, n_source, order))
+
+
 def inside_faces(positions: Sequence[NDArray[np.float64]], shape: Sequence[int]) -> NDArray[np.bool_]:
     """Tell which positions, one array per source axis, lie within the outer faces of the source's voxels."""
     inside = [

@@ -159,8 +159,10 @@ def _make(case: Case, plan: Plan, place: Path, key: str) -> None:
     try:
         decided = replace(case, ignore=plan.ignore_label)
         image, mask = read_case(decided, labels=plan.labels, channels=plan.channels)
-        image_czyx = prepare(image, plan).array
-        label_zyx = _classes(prepare_mask(mask, plan).array, plan.labels.ids, ignore=plan.ignore_label)
+        working = prepare(image, plan)
+        image_czyx = working.array
+        on_grid = prepare_mask(mask, plan, onto=working.geometry)
+        label_zyx = _classes(on_grid.array, plan.labels.ids, ignore=plan.ignore_label)
     except MedsegError as error:
         raise error.at(case.id) from error
     table, spans = _foreground(label_zyx, seed=int(key[:16], 16))

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from medseg.errors import InputError, PlanError
-from medseg.plan import ClipZScore, Rescale
+from medseg.plan import ClipZScore, Divide, Rescale, Unchanged, ZScore
+from medseg.transforms.foreground import nonzero
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -85,7 +86,12 @@ class Moments(NamedTuple):
 
 def is_fixed(how: Normalisation) -> bool:
     """Tell whether a normalisation is the same for every image, so that nothing need be measured."""
-    return isinstance(how, ClipZScore)
+    return isinstance(how, (ClipZScore, Divide, Unchanged))
+
+
+def is_by_slices(how: Normalisation) -> bool:
+    """Tell whether a normalisation can be done slices at a time, once the image is measured."""
+    return not _is_within(how)
 
 
 def measured(slices: Iterable[Tensor]) -> Moments:
@@ -113,9 +119,15 @@ def scale_for(how: Normalisation, moments: Moments) -> Scale:
     """
     if isinstance(how, ClipZScore):
         return Scale(how.low, how.high, how.mean, how.std)
-    if isinstance(how, Rescale):
-        return Scale(-math.inf, math.inf, moments.lowest, moments.highest - moments.lowest)
-    return Scale(-math.inf, math.inf, moments.mean, math.sqrt(moments.squares / max(1, moments.voxels)))
+    centre, spread = 0.0, 1.0
+    match how:
+        case Rescale():
+            centre, spread = moments.lowest, moments.highest - moments.lowest
+        case ZScore():
+            centre, spread = moments.mean, math.sqrt(moments.squares / max(1, moments.voxels))
+        case Divide():
+            spread = how.by
+    return Scale(-math.inf, math.inf, centre, spread)
 
 
 def normalise(image_czyx: Tensor, normalisation: Sequence[Normalisation]) -> Tensor:
@@ -148,10 +160,20 @@ def normalise(image_czyx: Tensor, normalisation: Sequence[Normalisation]) -> Ten
     """
     require_one_each(normalisation, len(image_czyx))
     result = torch.empty(image_czyx.shape, dtype=torch.float32)
+    inside = torch.from_numpy(nonzero(image_czyx.numpy())) if any(map(_is_within, normalisation)) else None
     for channel, target, how in zip(image_czyx, result, normalisation, strict=True):
         target.copy_(channel)
-        scale_for(how, measured(target.split(SLICES))).apply(target)
+        if inside is None or not _is_within(how):
+            scale_for(how, measured(target.split(SLICES))).apply(target)
+        elif inside.any():
+            values = target[inside][None]
+            scale_for(how, measured([values])).apply(values)
+            target[inside] = values[0]
     return result
+
+
+def _is_within(how: Normalisation) -> bool:
+    return isinstance(how, ZScore) and how.within == "nonzero"
 
 
 def require_one_each(normalisation: Sequence[Normalisation], channels: int) -> None:

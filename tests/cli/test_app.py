@@ -24,7 +24,7 @@ from medseg.workflows import data
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ("doctor", "demo", "inspect", "check", "plan", "train", "segment", "evaluate")
+COMMANDS = ("doctor", "demo", "inspect", "check", "plan", "train", "segment", "evaluate", "import")
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,6 +50,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["plan", "nowhere"],
         ["segment", "nowhere", "nothing", "-o", "out"],
         ["evaluate", "nowhere", "nothing", "-o", "out"],
+        ["import", "nowhere", "-o", "model"],
+        ["import", "nowhere", "-o", "model", "--folds", "x"],
+        ["import", "nowhere", "-o", "model", "--checkpoint", "latest"],
         ["train", "nowhere", "-o", "run", "--budget", "soon"],
         ["segment", "nowhere", "nothing", "-o", "out", "--select", "colour=red"],
         ["segment", "nowhere", "nothing", "-o", "out", "--channel", "T1"],

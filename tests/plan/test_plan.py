@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from pydantic import ValidationError
 
+from medseg.documents import parse_yaml
 from medseg.errors import PlanError
 from medseg.labels import LabelSet
-from medseg.plan import CrfPlan, InstancePlan, Plan, Recipe, UNetSpec, is_plan, read_recipe, recipe_folder
+from medseg.plan import (
+    CrfPlan,
+    InstancePlan,
+    Interpolation,
+    Plan,
+    Recipe,
+    UNetSpec,
+    is_plan,
+    read_recipe,
+    recipe_folder,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -278,3 +289,35 @@ def test_a_network_without_a_kind_is_a_unet():
     del whole["network"]["kind"]
     assert Plan.from_document(whole).network == Plan.from_document(document()).network
     assert Recipe.from_document({"network": {"dimensions": 2}}).network.kind == "unet"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "apart", "axis"),
+    [
+        ((5.0, 1.0, 1.0), (1.0, 1.0, 1.0), "anisotropic", 0),
+        ((1.0, 1.0, 1.0), (1.0, 1.0, 4.0), "anisotropic", 2),
+        ((3.0, 1.0, 1.0), (1.0, 1.0, 1.0), "anisotropic", None),  # not over three times
+        ((0.3, 1.2, 1.2), (1.0, 1.0, 1.0), "anisotropic", None),  # two that are equally long
+        ((0.3, 1.2, 1.2), (5.0, 1.0, 1.0), "anisotropic", None),  # the first grid decides
+        ((5.0, 1.0, 1.0), (1.0, 1.0, 1.0), "never", None),
+        ((1.2, 1.0, 1.0), (5.0, 1.0, 1.0), "always", 0),
+        ((1.0, 1.0, 1.0), (5.0, 1.0, 1.0), "always", None),
+    ],
+)
+def test_the_axis_of_thick_slices_is_that_of_nnunet(
+    before: tuple[float, ...],
+    after: tuple[float, ...],
+    apart: Literal["never", "anisotropic", "always"],
+    axis: int | None,
+) -> None:
+    assert Interpolation(apart=apart).axis_apart(before, after) == axis
+
+
+def test_the_order_of_stored_axes_names_each_once() -> None:
+    preprocess = document()["preprocess"] | {"orientation": "stored", "axis_order": ["Y", "Z", "X"]}
+    plan = Plan.from_document(document() | {"preprocess": preprocess})
+    assert Plan.from_document(parse_yaml(plan.to_yaml())) == plan
+    with pytest.raises(PlanError, match="once each"):
+        Plan.from_document(document() | {"preprocess": preprocess | {"axis_order": ["Y", "Y", "X"]}})
+    with pytest.raises(PlanError, match="for orientation 'stored'"):
+        Plan.from_document(document() | {"preprocess": preprocess | {"orientation": "SPL"}})

@@ -25,8 +25,16 @@ SPECS = {
         convs_per_stage=3,
         deep_supervision=True,
     ),
+    "uneven": UNetSpec(
+        dimensions=2,
+        features=(4, 8, 8),
+        strides=((1, 1), (2, 2), (2, 2)),
+        kernels=((3, 3),) * 3,
+        encoder_convs=(1, 3, 2),
+        decoder_convs=(2, 1),
+    ),
 }
-SPATIAL = {"3d": (8, 16, 16), "2d": (32, 16), "deep": (16, 16, 16)}
+SPATIAL = {"3d": (8, 16, 16), "2d": (32, 16), "deep": (16, 16, 16), "uneven": (16, 24)}
 
 
 @pytest.mark.parametrize("name", SPECS)
