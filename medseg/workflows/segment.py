@@ -44,6 +44,7 @@ class SegmentRequest:
     instances: AskedInstances | None = None
     resume: bool = False
     overwrite: bool = False
+    ahead: int = 1
 
     @property
     def options(self) -> BatchOptions:
