@@ -13,6 +13,7 @@ Prints a table in Markdown. Programs take turns within each round; seconds and m
   max-ram               memory of the whole command under `--max-ram`
   limit                 share of what this machine's matrix product would reach
   first                 what only the first case costs
+  batch                 eight files, with and without reading and writing beside the network
 
 `growth` is the peak of resident memory beyond what was held with programs imported, weights loaded and the scan in
 memory; `peak` is all of it, of a whole command with its child processes. nnU-Net lies in an environment of its own
@@ -34,6 +35,7 @@ import numpy as np
 import torch
 from side_by_side import cases, children, limit, reference
 from side_by_side.measured import StandIn
+from side_by_side.table import HEAD, agreement, middle, times, told
 
 from medseg.inference import describe_machine, resolve_device, resolve_precision
 from medseg.model import load_model
@@ -42,13 +44,10 @@ from medseg.preprocess import prepare
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
 
 ADDRESSES = 17_000_000_000
+BATCH = 8
 TOLERANCE = 1e-3  # of the largest score, between our network and nnU-Net's
-HEAD = (
-    "| row | program | seconds | network | rest | growth, MB | peak, MB | remark |\n|---|---|---|---|---|---|---|---|"
-)
 PROGRAMS = ("medseg", "nnU-Net", "MONAI")
 MODULES = {"medseg": "by_medseg", "nnU-Net": "by_nnunet", "MONAI": "by_monai"}
 NNUNET = "from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder as go; go()"
@@ -120,24 +119,6 @@ def converted(asked: Asked, ours: Path, theirs: Path, classes: int) -> None:
         raise SystemExit(f"nnU-Net's network is not ours: {answer}")
 
 
-def told(*cells: object) -> str:
-    """Return a row of the table."""
-    words = (f"{cell:.3g}" if isinstance(cell, float) and cell < 100 else cell for cell in cells)
-    return "| " + " | ".join(f"{w:.0f}" if isinstance(w, float) else str(w) for w in words) + " |"
-
-
-def middle(runs: Sequence[dict[str, Any]], key: str) -> float:
-    """Return the median of a number over runs."""
-    return float(statistics.median(run[key] for run in runs))
-
-
-def agreement(one: NDArray[Any], other: NDArray[Any]) -> str:
-    """Return the share of equal voxels, and of those that either calls foreground."""
-    same, seen = one == other, (one > 0) | (other > 0)
-    inside = f", of foreground {100 * same[seen].mean():.3f} %" if seen.any() else ""
-    return f"equal voxels {100 * same.mean():.4f} %{inside}"
-
-
 def in_turns(asked: Asked, work: Callable[[str], dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Return what every program that is there answered, round by round; one that failed is not asked again."""
     there = [name for name in PROGRAMS if asked.python(name)]
@@ -167,14 +148,6 @@ def compared(row: str, answers: dict[str, list[dict[str, Any]]], remarks: dict[s
                 words.append(f"VRAM {middle(runs, 'vram_mb'):.0f} MB")
             memory = (middle(runs, "growth_mb"), middle(runs, "peak_mb"))
             yield told(row, name, seconds, network, seconds - network, *memory, "; ".join(filter(None, words)))
-
-
-def times(runs: Sequence[dict[str, Any]], ours: Sequence[dict[str, Any]]) -> str:
-    """Return by how much ours takes less: time, time without the network, growth."""
-    rests = [middle(r, "seconds") - middle(r, "network") for r in (runs, ours)]
-    parts = {"time": middle(runs, "seconds") / middle(ours, "seconds"), "rest": rests[0] / max(rests[1], 1e-9)}
-    parts["growth"] = middle(runs, "growth_mb") / max(middle(ours, "growth_mb"), 1e-9)
-    return ", ".join(f"{value:.2g} x our {name}" for name, value in parts.items() if value == value)  # noqa: PLR0124 - NaN
 
 
 def memory(asked: Asked, row: str, classes: int, *, network: bool = True) -> Iterator[str]:
@@ -321,6 +294,24 @@ def first(asked: Asked) -> Iterator[str]:
     yield told("first", "medseg", one - later[-1], "", "", "", "", words)
 
 
+def batch(asked: Asked) -> Iterator[str]:
+    """Yield the time of a batch of equal scans, one after the other and with the next read and the last written."""
+    inputs = asked.folder / "batch"
+    inputs.mkdir(exist_ok=True)
+    for n in range(BATCH):
+        shutil.copyfile(asked.folder / "scan.nii.gz", inputs / f"scan{n}.nii.gz")
+    found: dict[int, list[float]] = {0: [], 1: []}
+    for _ in range(asked.rounds):
+        for ahead, seconds in found.items():
+            job = asked.job("medseg", 3, network=True) | {"kind": "batch", "inputs": str(inputs), "ahead": ahead}
+            answer = children.ask("by_medseg", job | {"out": str(asked.folder / "out-batch")}, python=sys.executable)
+            seconds.append(answer.get("seconds", float("nan")))
+    alone, overlapping = (statistics.median(seconds) for seconds in found.values())
+    yield told("batch", "medseg", alone, *[""] * 5, f"{BATCH} scans, one after the other")
+    words = f"{BATCH} scans, reading and writing beside the network: {alone / overlapping:.2f} x as fast"
+    yield told("batch", "medseg", overlapping, *[""] * 5, words)
+
+
 ROWS: dict[str, Callable[[Asked], Iterator[str]]] = {
     "memory-3": lambda asked: memory(asked, "memory-3", 3),
     "memory-14": lambda asked: memory(asked, "memory-14", 14),
@@ -334,6 +325,7 @@ ROWS: dict[str, Callable[[Asked], Iterator[str]]] = {
     "max-ram": max_ram,
     "limit": share,
     "first": first,
+    "batch": batch,
 }
 
 

@@ -5,6 +5,7 @@ Usage: python -m side_by_side.by_medseg JOB.json ANSWER.json
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ BEGAN = time.perf_counter()
 
 import numpy as np  # noqa: E402 - importing is timed, too
 
+from medseg.batch import BatchOptions, run_batch  # noqa: E402
 from medseg.inference import Segmenter, resolve_path  # noqa: E402
 from side_by_side.cases import SIZES, load_scan, make_plan  # noqa: E402
 from side_by_side.measured import Clocked, StandIn, answered, spent  # noqa: E402
@@ -22,6 +24,11 @@ IMPORTED = time.perf_counter()
 
 
 def work(job: dict[str, Any]) -> dict[str, Any]:
+    """Return what a scan took, each time, or a batch of them."""
+    return batch(job) if job["kind"] == "batch" else segment(job)
+
+
+def segment(job: dict[str, Any]) -> dict[str, Any]:
     """Return what segmenting a scan took, each time."""
     scan = load_scan(Path(job["folder"]), job["scan"])
     began = time.perf_counter()
@@ -43,6 +50,17 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     answer["path"] = segmenter.path.to_json()
     answer["arrays_mb"] = (scan.array.nbytes + result.segmentation.array.nbytes) / 1e6
     return answer
+
+
+def batch(job: dict[str, Any]) -> dict[str, Any]:
+    """Return what a folder of scans took, loaded model to written results."""
+    out = Path(job["out"])
+    shutil.rmtree(out, ignore_errors=True)
+    segmenter = Segmenter.load(job["model"], device=job["device"], precision=job["precision"])
+    options = BatchOptions(("nifti", "png"), ahead=job["ahead"])
+    began = time.perf_counter()
+    manifest = run_batch(lambda _: segmenter, [Path(job["inputs"])], out=out, options=options)
+    return {"seconds": time.perf_counter() - began, "done": manifest.counts["done"]}
 
 
 if __name__ == "__main__":

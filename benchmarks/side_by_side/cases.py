@@ -145,10 +145,13 @@ def trained(size: Size, plan: Plan, steps: int) -> dict[str, torch.Tensor]:
         network = build(plan.network, 1, classes).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     side = max(min(size.patch, 64), 2 * size.divisor)
-    patients = [_as_seen(make_patient(size, seed), plan) for seed in range(PATIENTS)]
+    patients: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     draw = np.random.default_rng(0)
     for _ in range(steps):
-        image, truth = patients[int(draw.integers(PATIENTS))]
+        seed = int(draw.integers(PATIENTS))
+        if seed not in patients:
+            patients[seed] = _as_seen(make_patient(size, seed), plan)
+        image, truth = patients[seed]
         first = [int(draw.integers(max(1, n - side + 1))) for n in image.shape]
         part = tuple(slice(a, a + side) for a in first)
         loss = F.cross_entropy(network(image[part][None, None]), _as_classes(truth[part][None], classes))
