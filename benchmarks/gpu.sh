@@ -51,6 +51,6 @@ card=$("$python" -c 'import torch; one = torch.cuda.get_device_properties(0); pr
 {
   echo "$(date +%Y-%m-%d), $card, commit $(git -C "$root" rev-parse --short HEAD 2>/dev/null || echo unknown)"
   echo
-  PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" "$python" "$root/benchmarks/inference.py" --device cuda "${peers[@]}" "$@"
+  PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" "$python" "$root/benchmarks/inference.py" --device cuda ${peers[@]+"${peers[@]}"} "$@"
 } | tee "$output"
 say "Written to $output"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,3 +134,13 @@ def test_monais_network_is_ours(bench: ModuleType, asked: Any) -> None:
     with torch.inference_mode():
         wanted = network(window)
         np.testing.assert_allclose(peer.stock(network)(window), wanted, atol=1e-5)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_the_gpu_script_says_what_it_lacks(tmp_path: Path) -> None:
+    command = [BENCHMARKS / "gpu.sh", str(tmp_path / "gpu.md"), "--quick"]
+    environment = os.environ | {"PYTHON": sys.executable}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "sees no CUDA device" in ended.stderr
+    assert not (tmp_path / "gpu.md").exists()
