@@ -1,51 +1,49 @@
-"""The sequential engine: one case after the other, each to its own end, whatever becomes of the others."""
+"""The local engine: one case after the other, each to its own end, whatever becomes of the others.
+
+While the network has a case, the next one is read and the last one written (`medseg.batch.ahead`); the results are
+those of one after the other.
+"""
 
 from __future__ import annotations
 
 import logging
-import shutil
 import time
+from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from medseg.batch import journal as journals
+from medseg.batch.ahead import Overlap
+from medseg.batch.folder import REPORT, make_folder, require_startable, tidy
 from medseg.batch.job import Target
 from medseg.batch.jobs import find_jobs, job_of
 from medseg.batch.journal import Entry, Journal
-from medseg.batch.manifest import NAME as MANIFEST
 from medseg.batch.manifest import CaseRecord, Manifest
 from medseg.batch.objects import instance_plan
-from medseg.batch.outputs import (
-    Finished,
-    holds_only_outputs,
-    is_intact,
-    label_rows,
-    require_formats,
-    require_replaceable,
-    write_case,
-)
-from medseg.errors import GeometryError, InputError, MedsegError, ModelError, OutputError
+from medseg.batch.outputs import Finished, is_intact, label_rows, require_replaceable, write_case
+from medseg.errors import GeometryError, InputError, MedsegError, ModelError
 from medseg.inference import NumericPath
 from medseg.io.atomic import write_text
 from medseg.io.dicom.findings import RULES, finding
-from medseg.progress import Step, ignore
+from medseg.progress import Cancelled, Step, ignore
 from medseg.report import segment_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from medseg.batch.job import Job
+    from medseg.batch.job import Job, Scan
     from medseg.batch.options import BatchOptions
     from medseg.case import Case
     from medseg.inference import Segmenter
     from medseg.model import Model
     from medseg.progress import Progress
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
-REPORT = "report.html"
 _MANIFEST_SECONDS = 5.0  # between two writings while cases are left: the journal holds what is newer
 _PATH, _MODEL = "numeric_path", "model"
 
@@ -58,7 +56,7 @@ def run_batch(
     options: BatchOptions,
     progress: Progress = ignore,
 ) -> Manifest:
-    """Segment everything under the inputs, sequentially, and leave an output folder with a manifest.
+    """Segment everything under the inputs, in order, and leave an output folder with a manifest.
 
     A case that cannot be used is refused, one that goes wrong has failed; neither stops the others. Where `progress`
     raises `Cancelled`, or the person presses Ctrl-C, manifest and journal stay valid and the interruption goes on to
@@ -96,7 +94,7 @@ def run_batch(
         Where `out` holds something and neither resume nor overwrite was asked for, another run works on it, or it
         cannot be written.
     """
-    _require_startable(out, options)
+    require_startable(out, options)
     segmenter = load(_decided_path(out) if options.resume else None)
     if options.select is None:
         options = replace(options, select=segmenter.plan.infer.select)
@@ -119,7 +117,7 @@ def run_cases(
     OutputError
         Where `out` holds something and neither resume nor overwrite was asked for, or cannot be written.
     """
-    _require_startable(out, options)
+    require_startable(out, options)
     options = _with_instances(options, segmenter)
     target = _target(segmenter)
     jobs = [job_of(case, target, options=options) for case in cases]
@@ -130,9 +128,9 @@ def _run(
     segmenter: Segmenter, jobs: Sequence[Job], out: Path, *, options: BatchOptions, progress: Progress
 ) -> Manifest:
     model = _model(segmenter)
-    _make(out)
+    make_folder(out)
     with Journal(out, afresh=options.overwrite) as journal:
-        _tidy(out, everything=options.overwrite)
+        tidy(out, everything=options.overwrite)
         journal.note(_PATH, segmenter.path.to_json())
         journal.note(_MODEL, model.sha256)
         return _Run(segmenter, model, out, options=options, journal=journal, progress=progress).through(jobs)
@@ -169,6 +167,14 @@ def _target(segmenter: Segmenter) -> Target:
     return Target(segmenter.plan.channels, _model(segmenter).card.modalities)
 
 
+class _Taken(NamedTuple):
+    """A case that was read: the hash of its files, the scan, and how long reading took."""
+
+    content: str
+    scan: Scan
+    seconds: float
+
+
 class _Run:
     """One pass over the jobs."""
 
@@ -187,41 +193,58 @@ class _Run:
         self._target = _target(segmenter)
         self._asked = options.fingerprint(mirrored=segmenter.is_mirrored, crf=segmenter.plan.infer.crf)
         self._manifest = _blank(segmenter, options)
+        self._ends: dict[Job, CaseRecord] = {}
         self._written = 0.0
 
     def through(self, jobs: Sequence[Job]) -> Manifest:
         """Bring every job to its end."""
-        records: list[CaseRecord] = []
         total = sum(job.verdict != "ignored" for job in jobs)
         done = 0
         try:
-            for job in jobs:
-                if job.verdict != "ignored":
-                    self._progress(Step("case", done, total, job.id))
-                    done += 1
-                records.append(self._ended(job))
-                self._note(records)
+            with Overlap[_Taken | CaseRecord](self._progress, ahead=self._options.ahead) as overlap:
+                for job, following in _with_following(jobs):
+                    if job.verdict != "ignored":
+                        overlap.progress(Step("case", done, total, job.id))
+                        done += 1
+                    self._begin_end(job, overlap, following)
+                    self._note(jobs)
             self._progress(Step("case", total, total))
         finally:  # an interruption leaves a true manifest too, without the time of its end
-            complete = len(records) == len(jobs)
-            self._manifest = self._manifest.with_cases(tuple(records), finished=_now() if complete else "")
+            complete = len(self._ends) == len(jobs)
+            self._manifest = self._manifest.with_cases(self._ended(jobs), finished=_now() if complete else "")
             self._manifest.write(self._out)
             write_text(self._out / REPORT, segment_report(self._manifest.to_json(), self._pictures()))
         return self._manifest
 
-    def _note(self, records: Sequence[CaseRecord]) -> None:
+    def _ended(self, jobs: Sequence[Job]) -> tuple[CaseRecord, ...]:
+        """Return the records there are, in the order of the jobs."""
+        return tuple(self._ends[job] for job in jobs if job in self._ends)
+
+    def _note(self, jobs: Sequence[Job]) -> None:
         """Write the manifest now and then, so that a long batch can be watched."""
         if time.monotonic() - self._written >= _MANIFEST_SECONDS:
-            self._manifest.with_cases(tuple(records)).write(self._out)
+            self._manifest.with_cases(self._ended(jobs)).write(self._out)
             self._written = time.monotonic()
 
-    def _ended(self, job: Job) -> CaseRecord:
-        """Return how a job ended; the rim that keeps one case from stopping the others."""
+    def _begin_end(self, job: Job, overlap: Overlap[_Taken | CaseRecord], following: Job | None) -> None:
+        """Bring a job to its end, or to where only its outputs are still being written."""
+        record: CaseRecord | None = _record(job)
+        if job.verdict == "segment":
+            record = self._guarded(job, partial(self._segmented, job, overlap, following))
+        if record is not None:
+            self._ends[job] = record
+
+    def _settle(self, job: Job, written: Callable[[], CaseRecord]) -> None:
+        """Note how writing a job went."""
+        self._ends[job] = self._guarded(job, partial(self._journalled, written))
+
+    def _guarded(self, job: Job, work: Callable[[], T]) -> T | CaseRecord:
+        """Return what some work on a job returns, or how it went wrong; the rim that keeps one case from the others."""
         blank = _record(job)
-        if job.verdict != "segment":
-            return blank
         try:
-            return self._segmented(job, blank)
+            return work()
+        except Cancelled:
+            raise
         except MedsegError as error:
             refused = isinstance(error, (InputError, GeometryError))
             found = finding(error.code, error.found).to_json() if error.code in RULES else None
@@ -234,46 +257,72 @@ class _Run:
             words = f"An unexpected {type(error).__name__} in medseg itself: please report it."
             return replace(blank, status="failed", reason=words)
 
-    def _segmented(self, job: Job, blank: CaseRecord) -> CaseRecord:
-        """Return the record of a case that is finished, now or by an earlier run."""
+    def _segmented(self, job: Job, overlap: Overlap[_Taken | CaseRecord], following: Job | None) -> CaseRecord | None:
+        """Return the record of a case finished by an earlier run; or segment it and have it written."""
+        taken = overlap.take(self._reading(job))
+        if isinstance(taken, CaseRecord):
+            return taken
+        if following is not None:
+            overlap.begin(self._reading(following), needs=partial(following.expected_bytes, self._target))
+        volume = taken.scan.volume
+        result = self._segmenter.segment(volume, progress=overlap.progress)
+        overlap.write(
+            partial(self._write, Finished(job, volume, result, self._model, self._options), taken),
+            partial(self._settle, job),
+            holds=volume.array.nbytes + result.segmentation.array.nbytes,
+            last=following is None,
+        )
+        return None
+
+    def _reading(self, job: Job) -> Callable[[Progress], _Taken | CaseRecord]:
+        """Return how a case is read, in whatever thread; the journal is asked in this one."""
+        return partial(self._read, job, self._journal.entry(job.id))
+
+    def _read(self, job: Job, earlier: Entry | None, progress: Progress) -> _Taken | CaseRecord:
+        """Return the scan of a case, or its record where an earlier run finished it."""
         content = job.content_sha256()
-        kept = self._kept(job, content)
+        kept = self._kept(job, earlier, content)
         if kept is not None:
             return kept
         require_replaceable(self._out, job.id)
         started = time.perf_counter()
-        volume, mended = job.read(self._target, progress=self._progress)
-        seconds = {"read": time.perf_counter() - started}
-        result = self._segmenter.segment(volume, progress=self._progress)
+        scan = job.read(self._target, progress=progress)
+        return _Taken(content, scan, time.perf_counter() - started)
+
+    def _write(self, finished: Finished, taken: _Taken) -> CaseRecord:
+        """Write a case, in whatever thread, and return its record."""
         started = time.perf_counter()
-        finished = Finished(job, volume, result, self._model, self._options)
         counted = finished.instances  # before anything is written: with too many objects nothing is
         written = write_case(finished, self._out)
-        seconds |= result.seconds | {"write": time.perf_counter() - started}
-        record = replace(
+        blank, result = _record(finished.job), finished.result
+        return replace(
             blank,
             status="done",
             outputs=written.outputs,
             labels=label_rows(result.segmentation),
-            findings=(*blank.findings, *(f.to_json() for f in (*mended, *written.findings))),
+            findings=(*blank.findings, *(f.to_json() for f in (*taken.scan.findings, *written.findings))),
             confidence=result.confidence,
             flags=result.flags,
-            seconds=seconds,
+            seconds={"read": taken.seconds} | result.seconds | {"write": time.perf_counter() - started},
             peak_ram_mb=result.peak_ram_mb,
-            hashes={"input": content, **written.hashes},
+            hashes={"input": taken.content, **written.hashes},
             checks={name: check.to_json() for name, check in written.checks.items()},
             objects=None if counted is None else counted.summary,
         )
-        self._journal.record(Entry(job.id, "done", content, self._model.sha256, self._asked, record.to_json()))
+
+    def _journalled(self, written: Callable[[], CaseRecord]) -> CaseRecord:
+        """Return the record of a case that was written, after it stands in the journal."""
+        record = written()
+        content = record.hashes["input"]
+        self._journal.record(Entry(record.id, "done", content, self._model.sha256, self._asked, record.to_json()))
         return record
 
-    def _kept(self, job: Job, content: str) -> CaseRecord | None:
+    def _kept(self, job: Job, earlier: Entry | None, content: str) -> CaseRecord | None:
         """Return the record of a case finished by an earlier run from the same input and model, outputs whole."""
-        entry = self._journal.entry(job.id)
         wanted = (content, self._model.sha256, self._asked)
-        if entry is None or (entry.input_sha256, entry.model_sha256, entry.asked) != wanted:
+        if earlier is None or (earlier.input_sha256, earlier.model_sha256, earlier.asked) != wanted:
             return None
-        record = CaseRecord.from_json(entry.record)
+        record = CaseRecord.from_json(earlier.record)
         if not is_intact(self._out, record.outputs, hashes=record.hashes):
             return None
         return replace(record, status="skipped", reason="Finished by an earlier run.", inputs=job.inputs)
@@ -283,23 +332,13 @@ class _Run:
         return {case_id: (self._out / path).read_bytes() for case_id, path in paths.items()}
 
 
-def _require_startable(out: Path, options: BatchOptions) -> None:
-    """Refuse formats that need what is not installed, and an output folder that holds what this run may not touch."""
-    require_formats(options.formats)
-    if out.exists() and not out.is_dir():
-        raise OutputError("there is a file of this name", expected="a folder", where=str(out))
-    if not out.exists() or not any(out.iterdir()):
-        return
-    if not (options.resume or options.overwrite):
-        raise OutputError(
-            "the output folder is not empty",
-            where=str(out),
-            remedy="Pass --resume to do what is left, --overwrite to start again, or name another folder",
-        )
-    if not (out / journals.NAME).is_file():
-        raise OutputError(
-            "the folder holds something medseg segment did not write", where=str(out), remedy="Name another folder"
-        )
+def _with_following(jobs: Sequence[Job]) -> Iterator[tuple[Job, Job | None]]:
+    """Yield each job, and the next one after it that will be segmented."""
+    rest = deque(job for job in jobs if job.verdict == "segment")
+    for job in jobs:
+        if rest and rest[0] is job:
+            rest.popleft()
+        yield job, rest[0] if rest else None
 
 
 def _decided_path(out: Path) -> NumericPath | None:
@@ -309,29 +348,6 @@ def _decided_path(out: Path) -> NumericPath | None:
     with Journal(out) as journal:
         fact = journal.fact(_PATH)
     return None if fact is None else NumericPath(**fact)
-
-
-def _make(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the folder cannot be made ({error.strerror})", where=str(out)) from error
-
-
-def _tidy(out: Path, *, everything: bool) -> None:
-    """Take away what a crash left, and with `everything` what earlier runs wrote: what holds nothing but outputs."""
-    try:
-        for partial in out.glob(".*.partial"):
-            shutil.rmtree(partial)
-        if not everything:
-            return
-        for folder in out.iterdir():
-            if folder.is_dir() and not folder.is_symlink() and holds_only_outputs(folder):
-                shutil.rmtree(folder)
-        for name in (MANIFEST, REPORT):
-            (out / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"the folder cannot be used ({error.strerror})", where=str(out)) from error
 
 
 def _sentence(error: MedsegError) -> str:

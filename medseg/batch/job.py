@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from medseg.batch.finite import finite
 from medseg.errors import InputError
-from medseg.io import read_volume
+from medseg.io import read_geometry, read_volume
 from medseg.io.dicom import read_series
 from medseg.io.hashing import file_sha256
 from medseg.io.voxels import as_colours
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from medseg.io.dicom.findings import Finding
     from medseg.progress import Progress
 
+_BYTES_A_VOXEL = 8
 Verdict = Literal["segment", "refused", "ignored"]
 
 _MODALITIES = frozenset(
@@ -124,6 +126,18 @@ class Job:
             )
         found = tuple(dict.fromkeys(f for scan in scans for f in scan.findings))
         return Scan(replace(volume, channels=target.channels), found)
+
+    def expected_bytes(self, target: Target) -> int:
+        """Return the memory that reading the scan may take, more or less, from headers: stored and converted.
+
+        Raises
+        ------
+        InputError
+            Where a header cannot be read.
+        """
+        grids = [job.source.geometry if job.source else read_geometry(job.files[0]) for job in (self, *self.others)]
+        each = len(target.channels) if len(grids) == 1 else 1
+        return sum(_BYTES_A_VOXEL * each * math.prod(grid.shape) for grid in grids if grid is not None)
 
     def _alone(self, progress: Progress) -> Scan:
         """Return what lies in the job's own files."""

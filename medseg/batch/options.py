@@ -52,6 +52,8 @@ class BatchOptions:
         Whether finished cases of an earlier run are kept.
     overwrite : bool
         Whether the results of an earlier run are removed first.
+    ahead : {0, 1}
+        Cases that are read ahead, and written behind, while the network has another; results are the same.
 
     Raises
     ------
@@ -75,6 +77,7 @@ class BatchOptions:
     instances: AskedInstances | None = None
     resume: bool = False
     overwrite: bool = False
+    ahead: int = 1
 
     def __post_init__(self) -> None:
         """Check what was asked."""
@@ -88,6 +91,8 @@ class BatchOptions:
         _require_offered("--mosaic", self.mosaic, get_args(OnMosaic))
         _require_offered("--on-nonfinite", self.on_nonfinite, get_args(OnNonfinite))
         _require_offered("--seg-type", self.seg_type, get_args(SegType))
+        if self.ahead not in (0, 1):
+            raise PlanError(f"{self.ahead} cases shall be read ahead", expected="0 or 1")
         if self.instances is not None:
             _require_offered("--instances", self.instances, get_args(AskedInstances))
         _require_numbered(self.instances, self.formats)

@@ -25,7 +25,8 @@ class SegmentRequest:
     """What to write, what to compute with, and what to take; as `BatchOptions` where the names are the same.
 
     `crf` switches the CRF on, by the plan's values or the defaults, or off; None leaves it to the plan. `max_ram` is
-    the memory that the process and its children may hold, such as ``8GB``; None for what is free.
+    the memory that the process and its children may hold, such as ``8GB``; None for what is free. With a limit no case
+    is read ahead.
     """
 
     formats: tuple[str, ...] = ("nifti",)
@@ -47,11 +48,13 @@ class SegmentRequest:
     instances: AskedInstances | None = None
     resume: bool = False
     overwrite: bool = False
+    ahead: int = 1
 
     @property
     def options(self) -> BatchOptions:
         """The part that concerns the batch."""
-        return BatchOptions(**{field.name: getattr(self, field.name) for field in fields(BatchOptions)})
+        asked = {field.name: getattr(self, field.name) for field in fields(BatchOptions)}
+        return BatchOptions(**asked | ({"ahead": 0} if self.max_ram else {}))
 
 
 def segment(

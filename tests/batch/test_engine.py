@@ -195,7 +195,7 @@ def test_what_a_power_cut_leaves_is_enough_to_go_on(
                 shutil.copytree(out, left)  # what is on the disk at this moment, write-ahead log included
             return super().__call__(windows)
 
-    run_batch(loading(folder, PowerCut(bright())), [three_scans], out=out, options=BatchOptions())
+    run_batch(loading(folder, PowerCut(bright())), [three_scans], out=out, options=BatchOptions(ahead=0))
     (left / ".c.partial").mkdir()
     (left / ".c.partial" / "segmentation.nii.gz").write_bytes(b"half")
     assert json.loads((left / "manifest.json").read_text())["finished"] is None
