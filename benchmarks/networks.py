@@ -62,9 +62,9 @@ def trained(dataset: Path, recipe: str, budget: str, settings: list[str]) -> str
     steps, first = int(rows[-1]["step"]), rows[0]
     pace = (float(rows[-1]["seconds"]) - float(first["seconds"])) / max(1, steps - int(first["step"]))
     each = ", ".join(f"{labels[name]['dice']['mean']:.3f}" for name in plan.labels.names)
-    low, high = labels["mean"]["dice"]["ci95"]
+    mean, (low, high) = labels["mean"]["dice"]["mean"], labels["mean"]["dice"]["ci95"]
     return (
-        f"| {recipe} | {plan.network.dimensions} | {labels['mean']['dice']['mean']:.3f} ({low:.3f} to {high:.3f}) | {each} | "
+        f"| {recipe} | {plan.network.dimensions} | {mean:.3f} ({low:.3f} to {high:.3f}) | {each} | "
         f"{steps} | {pace:.2f} | {weights / 1e6:.2f} | {usage.ru_maxrss * 1024 / 1e9:.1f} | {report['seconds']:.0f} |"
     )
 
