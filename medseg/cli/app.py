@@ -20,6 +20,7 @@ from medseg.cli.options import (
     AllFrames,
     AnyModality,
     AssumeRegistered,
+    Backend,
     Channel,
     Crf,
     Device,
@@ -272,13 +273,14 @@ def train(
 
 @app.command()
 def segment(
-    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    model: Annotated[Path, typer.Argument(help="A model folder, or an exported one.")],
     inputs: Inputs,
     *,
     out: Annotated[Path, typer.Option("-o", "--output", help="The output folder to make.")],
     formats: Formats = "nifti",
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    backend: Backend = "auto",
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored copies: slower, a little better.")] = False,
     crf: Crf = None,
     select: Select = None,
@@ -305,6 +307,7 @@ def segment(
         formats=words_of(formats),
         device=device,
         precision=precision,
+        backend=backend,
         tta=tta,
         crf=crf,
         select=rule_of(select),
@@ -365,6 +368,27 @@ def evaluate(
         printer.say(line)
     printer.document(report.to_json())
     raise typer.Exit(INCOMPLETE if report.is_incomplete else DONE)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to make, such as MODEL/exports/openvino.")],
+    kind: Annotated[str, typer.Option("--format", help="onnx, openvino, torchscript or monai-bundle.")],
+    json: Json = False,
+) -> None:
+    """Write a model in another program's format, with an example and a record of how well both agree."""
+    from medseg.workflows.export import export as verb
+
+    printer = Printer(as_json=json)
+    with printer.progress() as progress:
+        report = verb(model, output, format=kind, progress=progress)
+    columns = ("member", "largest difference", "relative", "equal labels", "lowest Dice")
+    printer.table("Against PyTorch, float32, on the example", columns, report.rows())
+    printer.say(report.verdict)
+    printer.say(f"Written to {output}.")
+    printer.document(report.to_json())
 
 
 def _rank() -> int:
