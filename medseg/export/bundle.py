@@ -170,7 +170,8 @@ an ensemble is in it as the mean of its members. `processing.yaml` says in words
 
 * Images are interpolated by cubic splines here (SciPy), by cubic convolution there; the grid's voxels may lie a
   fraction of a voxel apart where rounding changes their number.
-* Windows begin at MONAI's places (a fixed step, the last one moved back), not evenly spaced. The Gaussian is the same.
+* Windows begin at MONAI's places (a fixed step, the last one moved back), not evenly spaced. The Gaussian is the same,
+  but MONAI raises weights below 0.001 to that, which shows near the borders of the scan.
 * Logits are taken back to the scan by the inverse of the same transforms, cubic, where medseg interpolates linearly.
 * Not done here: the average over mirrored windows, the CRF, and keeping the largest component.
 {"* All channels must lie on the same grid; medseg brings them onto the first." if several else ""}

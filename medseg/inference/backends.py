@@ -90,7 +90,7 @@ class TorchScriptBackend:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch prefers torch.export, which needs Python
-                self._network = torch.jit.load(str(file), map_location=path.device).eval()
+                self._network = torch.jit.load(str(file), map_location=path.device).eval()  # type: ignore[no-untyped-call]  # PyTorch gives it no types
         except RuntimeError as error:
             raise _unreadable("TorchScript", file) from error
 
