@@ -44,8 +44,8 @@ def made(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
 
     def make(kind: str) -> Path:
         if kind not in folders:
-            folders[kind] = tmp_path_factory.mktemp("exports") / kind
-            export_model(model, folders[kind], format=kind)
+            folder = tmp_path_factory.mktemp("exports") / kind
+            folders[kind] = export_model(model, folder, format=kind).exported.model.folder
         return folders[kind]
 
     return make

@@ -59,8 +59,9 @@ def segmenter(folder: Path, **more: object) -> Segmenter:
 def test_an_export_segments_as_its_model_does_and_builds_no_network(
     kind: str, mirrored: bool, made: Made, model: Model, scan: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    folder = made(kind)
     expected = segmenter(model.folder, mirrored=mirrored).segment(scan).segmentation.array
-    assert set(np.unique(expected)) >= {0, 2} or set(np.unique(expected)) >= {2, 7}
+    assert len(np.unique(expected)) > 1
 
     def refuse(*_: object) -> None:
         raise AssertionError("a network was built")
@@ -68,7 +69,7 @@ def test_an_export_segments_as_its_model_does_and_builds_no_network(
     monkeypatch.setattr("medseg.networks.build", refuse)
     with pytest.raises(AssertionError, match="was built"):
         segmenter(model.folder)
-    found = segmenter(made(kind), mirrored=mirrored)
+    found = segmenter(folder, mirrored=mirrored)
     assert found.path.backend == {"monai-bundle": "torchscript"}.get(kind, kind)
     assert found.model is not None
     assert found.model.sha256 == found.path.export
@@ -219,3 +220,22 @@ def test_a_path_of_an_older_journal_is_pytorchs(model: Model) -> None:
     old = {"backend": "torch", "device": "cpu", "precision": "fp32", "compiled": False, "window_batch": 2}
     path = NumericPath(**old)  # type: ignore[arg-type]
     assert segmenter(model.folder, path=path).path.export == ""
+
+
+def test_an_onnx_file_that_points_outside_its_folder_is_refused(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    (tmp_path / "secret.bin").write_bytes(np.arange(4, dtype=np.float32).tobytes())
+    weight = TensorProto(name="w", data_type=1, dims=[4], data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", "../secret.bin"), ("offset", "0"), ("length", "16")):
+        entry = weight.external_data.add()
+        entry.key, entry.value = key, value
+    ends = [helper.make_tensor_value_info(name, 1, [4]) for name in ("windows", "logits")]
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["windows", "w"], ["logits"])], "g", ends[:1], ends[1:], [weight]
+    )
+    document = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "fold_0.onnx").write_bytes(document.SerializeToString())
+    with pytest.raises(ModelError, match="ONNX Runtime cannot read the file"):
+        backends_module.OnnxBackend(tmp_path / "model" / "fold_0.onnx", NumericPath(backend="onnx"))
