@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def write_openvino(network: nn.Module, window: Tensor, file: Path) -> None:
     """Write a network as OpenVINO IR, read from its ONNX form: one exporter for both formats.
 
-    OpenVINO's own converters for PyTorch are not used: they report to its telemetry, and Swin UNETR they cannot give
-    a free number of windows.
+    OpenVINO's own converters for PyTorch are not used: they report to its telemetry, and the one for traced networks
+    fails on Swin UNETR where the number of windows is free.
 
     Parameters
     ----------

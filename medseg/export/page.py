@@ -11,18 +11,20 @@ if TYPE_CHECKING:
     from medseg.model import Card
     from medseg.plan import Plan
 
-_LOADING: dict[Format, tuple[str, str]] = {
+_LOADING: dict[Format, tuple[str, str, str]] = {  # the library, a file made ready, and run
     "onnx": (
-        'import onnxruntime\n\nnetwork = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvider"])',
+        "onnxruntime",
+        'onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])',
         'network.run(["logits"], {"windows": windows})[0]',
     ),
     "openvino": (
-        'import openvino\n\nhint = {"INFERENCE_PRECISION_HINT": "f32"}\n'
-        'network = openvino.Core().compile_model("{file}", "CPU", hint)',
+        "openvino",
+        'openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})',
         'network({"windows": windows})["logits"]',
     ),
     "torchscript": (
-        'import torch\n\nnetwork = torch.jit.load("{file}").eval()',
+        "torch",
+        "torch.jit.load(file).eval()",
         "network(torch.from_numpy(windows)).detach().numpy()",
     ),
 }
@@ -30,8 +32,8 @@ _LOADING: dict[Format, tuple[str, str]] = {
 
 def page(plan: Plan, card: Card, kind: Format, members: Sequence[str]) -> str:
     """Return ``README.md`` of an export to ONNX, OpenVINO or TorchScript."""
-    loading, running = _LOADING[kind]
-    mean = " The ensemble's members are to be averaged as logits." if len(members) > 1 else ""
+    library, loading, running = _LOADING[kind]
+    files = ", ".join(f'"{name}"' for name in members)
     return f"""# {card.name}, exported to {kind}
 
 Segments {", ".join(plan.labels.names)} in {", ".join(plan.channels)}. {card.intended_use}
@@ -39,14 +41,19 @@ Segments {", ".join(plan.labels.names)} in {", ".join(plan.channels)}. {card.int
 
 ```python
 import numpy as np
-{loading.replace("{file}", members[0])}
+import {library}
+
 example = np.load("example.npz")
 windows = example["windows"]  # float32 (N, {len(plan.channels)}, {", ".join(map(str, plan.spatial_patch))}), any N
-logits = {running}
+members = [{files}]  # averaged as logits
+logits = 0
+for file in members:
+    network = {loading}
+    logits = logits + {running} / len(members)
 print((logits.argmax(axis=1) == example["labels"]).mean())  # 1.0: as PyTorch has it
 ```
 
-* `processing.yaml`: what happens before and after the network, in words and numbers.{mean}
+* `processing.yaml`: what happens before and after the network, in words and numbers.
 * `parity.json`: how far each member is from PyTorch's on the example, both in float32.
 * `plan.yaml`, `labels.yaml`, `card.yaml`: as in the model; the card names every file with its SHA-256.
 """

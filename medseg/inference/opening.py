@@ -108,8 +108,10 @@ def _opened_by_torch(model: Model, asked: Asked) -> Opened:
 
 def _require_backend(exported: Exported, asked: Asked) -> None:
     """Refuse an exported folder that cannot run by what was asked, or was decided by an earlier run."""
-    if asked.path is not None and (asked.path.backend, asked.path.export) != (exported.backend, exported.model.sha256):
-        raise _changed(exported.model.folder)
+    if asked.path is not None:
+        if (asked.path.backend, asked.path.export) != (exported.backend, exported.model.sha256):
+            raise _changed(exported.model.folder)
+        return
     if asked.backend not in {"auto", exported.backend}:
         raise ModelError(
             f"the model was exported for {exported.backend}, and {asked.backend} cannot run it",

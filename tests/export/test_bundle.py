@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 
     Made = Callable[[str], Path]
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),  # what a bundle's network is loaded by
-    pytest.mark.filterwarnings("ignore::UserWarning:monai"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:monai"),
-]
+# what MONAI loads a bundle's network by
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
 
 def parser_of(folder: Path, scans: Path, out: Path) -> ConfigParser:

@@ -80,10 +80,6 @@ def test_a_record_of_other_logits_is_not_equal() -> None:
     other = compared(logits, logits.flip(1), labels)
     assert not other.is_equal
     assert other.share_equal < 1
-    assert (
-        compared(logits[:, [0, 1, 1]] * torch.tensor([0.0, 9, -9])[:, None, None] - 1, logits, labels).dice["b"]
-        is not None
-    )
 
 
 @pytest.mark.parametrize("kind", ["onnx", "openvino", "torchscript", "monai-bundle"])
@@ -100,9 +96,8 @@ def test_the_page_in_the_folder_runs_without_medseg(kind: str, made: Made) -> No
     (program,) = (part.split("```")[0] for part in (folder / "README.md").read_text().split("```python\n")[1:])
     alone = f"import sys, warnings\nsys.modules['medseg'] = None\nwarnings.simplefilter('ignore')\n{program}"
     run = subprocess.run([sys.executable, "-c", alone], cwd=folder, capture_output=True, text=True, check=False)
-    # the page runs the first member, the example's labels are the ensemble's
     assert run.returncode == 0, run.stderr
-    assert 0.5 < float(run.stdout) <= 1
+    assert float(run.stdout) >= 0.9999
 
 
 def test_processing_says_numbers_that_follow_from_the_plan(made: Made) -> None:

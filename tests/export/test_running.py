@@ -153,6 +153,7 @@ def test_an_exported_folder_runs_by_its_own_backend_only(made: Made) -> None:
 
 
 def test_gpus_are_refused_where_the_library_has_none(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    made("openvino"), made("onnx")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(ModelError, match="OpenVINO does not compute on cuda"):
         segmenter(made("openvino"), device="cuda")
