@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PLAN, LABELS, CARD = "plan.yaml", "labels.yaml", "card.yaml"
+EXPORTS = "exports"  # a folder in the model's own for what `medseg export` makes of it; it has its own cards
 _WEIGHTS = re.compile(r"fold_(0|[1-9][0-9]{0,3})\.safetensors")
 
 _AGAIN = "Copy the whole folder again, or train it again"
@@ -182,16 +183,43 @@ def load_model(folder: Path) -> Model:
             expected="a model folder, as `medseg train` leaves it in RUN/model",
             where=str(folder),
         )
-    card = _read(Card, folder / CARD)
+    if is_exported(folder):
+        raise ModelError(
+            "the folder holds an exported model, without weights that a network here could take",
+            expected="a model folder, as `medseg train` leaves it in RUN/model",
+            where=str(folder),
+            remedy="Name the model it was exported from",
+        )
+    card = read_part(Card, folder / CARD)
     _require_files(folder, card)
-    plan = _read(Plan, folder / PLAN)
+    return Model(folder, read_plan(folder, card), card)
+
+
+def is_exported(folder: Path) -> bool:
+    """Tell whether a folder's card says that `medseg export` wrote it."""
+    try:
+        card = read_yaml(folder / CARD) if (folder / CARD).is_file() else None
+    except PlanError:
+        return False  # what is wrong with the card is told when it is read as one
+    return isinstance(card, dict) and "export" in card
+
+
+def read_plan(folder: Path, card: Card) -> Plan:
+    """Return the plan in a folder of a model after checking that labels and card agree with it.
+
+    Raises
+    ------
+    ModelError
+        Where the parts contradict each other, or one is damaged.
+    """
+    plan = read_part(Plan, folder / PLAN)
     if _labels_in(folder / LABELS) != plan.labels.to_json():
         raise ModelError("labels.yaml and plan.yaml name different labels", where=str(folder))
     if len(card.modalities) != len(plan.channels):
         raise ModelError(
             f"the card names {len(card.modalities)} modalities", expected=str(len(plan.channels)), where=str(folder)
         )
-    return Model(folder, plan, card)
+    return plan
 
 
 def save_model(folder: Path, *, plan: Plan, members: Mapping[int, Mapping[str, Tensor]], card: Card) -> Model:
@@ -231,7 +259,7 @@ def save_model(folder: Path, *, plan: Plan, members: Mapping[int, Mapping[str, T
             fresh.mkdir()
             _write_parts(fresh, plan, members)
             hashes = {path.name: file_sha256(path) for path in sorted(fresh.iterdir())}
-            _write_text(fresh / CARD, card.model_copy(update={"files": hashes}).to_yaml())
+            write_part(fresh / CARD, card.model_copy(update={"files": hashes}).to_yaml())
             model = load_model(fresh)
             _put_in_place(fresh, folder, aside=Path(scratch) / "old")
     except OSError as error:
@@ -265,21 +293,29 @@ def _put_in_place(fresh: Path, folder: Path, *, aside: Path) -> None:
 
 
 def _write_parts(folder: Path, plan: Plan, members: Mapping[int, Mapping[str, Tensor]]) -> None:
-    _write_text(folder / PLAN, plan.to_yaml())
-    _write_text(folder / LABELS, format_yaml(plan.labels.to_json()))
+    write_part(folder / PLAN, plan.to_yaml())
+    write_part(folder / LABELS, format_yaml(plan.labels.to_json()))
     for fold, state in members.items():
         plain = {name: as_stored(tensor) for name, tensor in state.items()}
         save_file(plain, folder / f"fold_{fold}.safetensors")
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_part(path: Path, text: str) -> None:
+    """Write a text file of a model, and see that it is on the disk."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _read(kind: type[P], path: Path) -> P:
+def read_part(kind: type[P], path: Path) -> P:
+    """Return a part of a model, such as its card, from its YAML file.
+
+    Raises
+    ------
+    ModelError
+        Where it is damaged.
+    """
     try:
         return kind.read(path)
     except PlanError as error:
@@ -307,7 +343,8 @@ def _require_files(folder: Path, card: Card) -> None:
         raise ModelError(
             found, expected=f"{PLAN}, {LABELS}, fold_N.safetensors and {CARD}", where=str(folder), remedy=_AGAIN
         )
-    foreign = sorted(p.name for p in folder.iterdir() if p.name not in {CARD, *card.files} and p.name[0] != ".")
+    own = {CARD, *card.files} | ({EXPORTS} if (folder / EXPORTS).is_dir() else set())
+    foreign = sorted(p.name for p in folder.iterdir() if p.name not in own and p.name[0] != ".")
     if foreign:
         raise ModelError(
             f"{foreign[0]!r} does not belong to the model: its card does not name it",
@@ -315,6 +352,17 @@ def _require_files(folder: Path, card: Card) -> None:
             where=str(folder),
             remedy="Take the file out of the folder",
         )
+    require_content(folder, card)
+
+
+def require_content(folder: Path, card: Card) -> None:
+    """Refuse a folder in which a file's content is not what the card says.
+
+    Raises
+    ------
+    ModelError
+        Naming the file.
+    """
     for name, digest in card.files.items():
         if file_sha256(folder / name) != digest:
             raise ModelError(

@@ -15,12 +15,13 @@ from typer.exceptions import TyperException
 from medseg import __version__
 from medseg.cli import process
 from medseg.cli.console import Printer
-from medseg.cli.importing import import_
+from medseg.cli.exchange import export, import_
 from medseg.cli.lines import line_of, nothing_found, show_cases, show_items
 from medseg.cli.options import (
     AllFrames,
     AnyModality,
     AssumeRegistered,
+    Backend,
     Channel,
     Crf,
     Device,
@@ -274,13 +275,14 @@ def train(
 
 @app.command()
 def segment(
-    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    model: Annotated[Path, typer.Argument(help="A model folder, or an exported one.")],
     inputs: Inputs,
     *,
     out: Annotated[Path, typer.Option("-o", "--output", help="The output folder to make.")],
     formats: Formats = "nifti",
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    backend: Backend = "auto",
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored copies: slower, a little better.")] = False,
     crf: Crf = None,
     max_ram: MaxRam = None,
@@ -308,6 +310,7 @@ def segment(
         formats=words_of(formats),
         device=device,
         precision=precision,
+        backend=backend,
         tta=tta,
         crf=crf,
         max_ram=max_ram,
@@ -372,6 +375,7 @@ def evaluate(
 
 
 app.command("import")(import_)
+app.command()(export)
 
 
 def _rank() -> int:

@@ -40,6 +40,13 @@ Formats = Annotated[
         help="Comma-separated: nifti, dicom-seg, rtstruct, sr, stl, png, png-mask, measurements, instances, objects.",
     ),
 ]
+Backend = Annotated[
+    str,
+    typer.Option(
+        help="auto, torch, onnx or openvino: what runs the network. The last two need an export (medseg export); auto"
+        " takes one that is in the model's folder and proven label-equal."
+    ),
+]
 Crf = Annotated[
     bool | None,
     typer.Option(

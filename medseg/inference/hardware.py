@@ -6,6 +6,7 @@ always computes the same numbers.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 from dataclasses import asdict, dataclass
@@ -17,6 +18,10 @@ import torch
 from medseg.errors import ModelError
 
 Precision = Literal["fp32", "bf16"]
+BackendName = Literal["torch", "torchscript", "onnx", "openvino"]
+
+_BACKEND_MODULES = {"torch": "torch", "openvino": "openvino", "onnx": "onnxruntime"}
+_FLOAT32_ONLY = {"torchscript": "TorchScript", "onnx": "ONNX Runtime"}
 
 _CPU_WINDOW_VOXELS = 64**3  # windows are gathered up to this many voxels: more gains nothing on a few cores
 _GPU_WINDOW_VOXELS = 160**3
@@ -29,7 +34,7 @@ class NumericPath:
 
     Attributes
     ----------
-    backend : str
+    backend : {"torch", "torchscript", "onnx", "openvino"}
         What runs the network.
     device : str
         ``cpu``, ``cuda`` or ``cuda:N``.
@@ -39,13 +44,16 @@ class NumericPath:
         Whether the network was compiled first.
     window_batch : int
         Windows the network sees at once.
+    export : str
+        SHA-256 of the exported model that runs; empty where the model folder's own weights do.
     """
 
-    backend: Literal["torch"] = "torch"
+    backend: BackendName = "torch"
     device: str = "cpu"
     precision: Precision = "fp32"
     compiled: bool = False
     window_batch: int = 1
+    export: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -57,7 +65,9 @@ class NumericPath:
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
 
-def resolve_path(device: str, precision: str, *, patch_voxels: int) -> NumericPath:
+def resolve_path(
+    device: str, precision: str, *, patch_voxels: int, backend: BackendName = "torch", export: str = ""
+) -> NumericPath:
     """Return the numeric path for what was asked on this machine; see `resolve_device` and `resolve_precision`.
 
     Parameters
@@ -66,11 +76,30 @@ def resolve_path(device: str, precision: str, *, patch_voxels: int) -> NumericPa
         What was asked; may be ``auto``.
     patch_voxels : int
         Voxels of one window.
+    backend, export : str
+        As in `NumericPath`. TorchScript and ONNX Runtime compute in float32, and OpenVINO on the CPU.
+
+    Raises
+    ------
+    ModelError
+        Where device or precision are not to be had, or not with this backend.
     """
+    if backend in _FLOAT32_ONLY:
+        if precision == "bf16":
+            raise ModelError(
+                f"{_FLOAT32_ONLY[backend]} has no bf16 here",
+                expected="--precision auto or fp32",
+                remedy="Pass --backend torch for bf16",
+            )
+        precision = "fp32" if precision == "auto" else precision
+    if backend == "openvino" and device == "auto":
+        device = "cpu"
     chosen = resolve_device(device)
+    if backend == "openvino" and chosen != "cpu":
+        raise ModelError(f"OpenVINO does not compute on {chosen}", expected="--device cpu or auto")
     room = _CPU_WINDOW_VOXELS if chosen == "cpu" else _GPU_WINDOW_VOXELS
     batch = max(1, min(_MOST_WINDOWS, room // max(1, patch_voxels)))
-    return NumericPath(device=chosen, precision=resolve_precision(precision, chosen), window_batch=batch)
+    return NumericPath(backend, chosen, resolve_precision(precision, chosen), window_batch=batch, export=export)
 
 
 def resolve_device(name: str = "auto") -> str:
@@ -172,11 +201,12 @@ def describe_machine() -> dict[str, str]:
     Examples
     --------
     >>> sorted(describe_machine())
-    ['cores', 'device', 'gpu', 'memory', 'precision', 'processor']
+    ['backends', 'cores', 'device', 'gpu', 'memory', 'precision', 'processor']
     """
     memory = psutil.virtual_memory()
     device = resolve_device()
     wide = sorted(cpu_flags() & {"avx2", "avx512_f", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8"})
+    backends = [name for name, module in _BACKEND_MODULES.items() if importlib.util.find_spec(module)]
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return {
         "processor": f"{platform.machine()}, {' '.join(wide) or torch.backends.cpu.get_cpu_capability()}",
@@ -185,4 +215,5 @@ def describe_machine() -> dict[str, str]:
         "gpu": ", ".join(f"{gpu.name} ({gpu.total_memory / 1e9:.0f} GB)" for gpu in gpus) or "none PyTorch can use",
         "device": f"{device} (what --device auto means here)",
         "precision": f"{resolve_precision('auto', device)} (what --precision auto means here)",
+        "backends": f"{', '.join(backends)} (for --backend; all but torch run exported models)",
     }

@@ -18,6 +18,7 @@ import psutil
 from medseg.errors import InputError
 from medseg.inference.hardware import free_memory_bytes
 from medseg.networks.footprint import peak_features
+from medseg.plan import ClassicUNetSpec, MedNeXtSpec, SegResNetSpec, SwinUNETRSpec, UNetSpec
 from medseg.preprocess import id_type, is_made_at_once, working_grid
 from medseg.resample.lattice import Lattice
 from medseg.tiling import SLAB_BYTES
@@ -26,7 +27,7 @@ from medseg.transforms.intensity import SLICES, is_fixed
 if TYPE_CHECKING:
     from medseg.geometry import Geometry
     from medseg.inference.hardware import NumericPath
-    from medseg.plan import Plan
+    from medseg.plan import NetworkSpec, Plan
     from medseg.volume import Volume
 
 FLOAT = 4
@@ -34,6 +35,7 @@ SPLINE_TAIL = 40  # source slices beside those that 32 target slices cover, whic
 RESTORED_BYTES = 250_000_000  # for the cells on boundaries of a slab, at most
 OBLIQUE_BYTES = 250_000_000  # for a block of the source, where grids are oblique to each other
 AT_ONCE_COPIES = 3  # of the scan in float32, where it is cropped and normalised first
+EXPORTED_MAPS = 20  # of the first stage's features, for a network run by ONNX Runtime or OpenVINO
 CRF_COPIES = 8  # of the scores of all classes
 CRF_VOXEL_BYTES = 400  # of the lattice of the appearance kernel
 PIECES_BYTES = 11  # a voxel, to find the largest piece of a label: its copy, numbers twice, and where it is
@@ -179,9 +181,25 @@ def peak_ram_mb() -> float:
 
 
 def _features(plan: Plan, path: NumericPath) -> int:
+    """Return what features take: counted for PyTorch; of an exported network, whose layers are not known, assumed."""
     shape = (path.window_batch, len(plan.channels), *plan.spatial_patch)
+    if path.backend != "torch":
+        return EXPORTED_MAPS * _width(plan.network) * path.window_batch * math.prod(plan.spatial_patch) * FLOAT
     size = 2 if path.precision == "bf16" else FLOAT
     return peak_features(plan.network, shape, len(plan.labels) + 1) * size
+
+
+def _width(network: NetworkSpec) -> int:
+    """Return the features of a network's first stage."""
+    match network:
+        case UNetSpec() | ClassicUNetSpec():
+            return network.features[0]
+        case SwinUNETRSpec():
+            return network.features
+        case SegResNetSpec() | MedNeXtSpec():
+            return network.width
+        case _:
+            return network.encoder.width
 
 
 def _image_bytes(volume: Volume, working: Geometry, depth: int) -> int:

@@ -21,13 +21,12 @@ from medseg import postprocess
 from medseg.errors import ModelError
 from medseg.geometry import Box
 from medseg.inference import memory
+from medseg.inference.backends import as_backend
 from medseg.inference.clock import Clock
 from medseg.inference.confidence import Confidence
-from medseg.inference.hardware import NumericPath, resolve_device, resolve_path
 from medseg.inference.memory import peak_ram_mb
+from medseg.inference.opening import Asked, open_model
 from medseg.inference.sparing import Sparing
-from medseg.model import load_model
-from medseg.networks import memory_format
 from medseg.networks.crf import mean_field
 from medseg.plan import CrfRecipe
 from medseg.preprocess import Probabilities, Restoration, WorkingImage, id_type, nearest_slices
@@ -42,6 +41,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from medseg.geometry import Geometry
+    from medseg.inference.backends import Backend
+    from medseg.inference.hardware import NumericPath
     from medseg.labels import LabelSet
     from medseg.model import Model
     from medseg.plan import Plan
@@ -84,8 +85,9 @@ class Segmenter:
     ----------
     plan : Plan
         What the networks were trained by.
-    networks : sequence of Module
-        Ensemble members in evaluation mode, on the device and of the type `path` says. They are not changed.
+    networks : sequence of Module or Backend
+        Ensemble members: PyTorch networks in evaluation mode, on the device and of the type `path` says, or exported
+        ones (`medseg.inference.backends`). They are not changed.
     path : NumericPath
         How to compute.
     model : Model, optional
@@ -99,7 +101,7 @@ class Segmenter:
     def __init__(
         self,
         plan: Plan,
-        networks: Sequence[nn.Module],
+        networks: Sequence[nn.Module | Backend],
         *,
         path: NumericPath,
         model: Model | None = None,
@@ -113,6 +115,7 @@ class Segmenter:
         self.model = model
         self.max_ram = max_ram
         self._networks = tuple(networks)
+        self._members = tuple(as_backend(n, path, dimensions=plan.network.dimensions) for n in networks)
         self._sparing = Sparing(self._predict, path.device)
         self._tiling = Tiling(
             plan.train.patch_size,
@@ -130,49 +133,45 @@ class Segmenter:
         return bool(self._tiling.mirror_axes)
 
     @classmethod
-    def load(
+    def load(  # noqa: PLR0913 - at the rim; each is a choice of its own
         cls,
         folder: Path | str,
         *,
         device: str = "auto",
         precision: str = "auto",
+        backend: str = "auto",
         mirrored: bool = False,
         path: NumericPath | None = None,
         members: Sequence[int] | None = None,
     ) -> Segmenter:
-        """Return the segmenter of a model folder, verified and with its weights in memory.
+        """Return the segmenter of a model folder or an exported one, verified and with its weights in memory.
 
         Parameters
         ----------
         folder : Path or str
-            A model folder, as training leaves it.
+            A model folder, as training leaves it, or what `medseg export` made of one.
         device : {"auto", "cpu", "cuda", "cuda:N"}
             Where to compute.
         precision : {"auto", "fp32", "bf16"}
-            ``auto`` takes bf16 where the hardware has it.
+            ``auto`` takes bf16 where the hardware and the backend have it.
+        backend : {"auto", "torch", "onnx", "openvino"}
+            What runs the networks; see `medseg.inference.opening.open_model`.
         mirrored : bool
             See `Segmenter`.
         path : NumericPath, optional
-            The whole choice, where it was made before; overrides `device` and `precision`.
+            The whole choice, where it was made before; overrides `device`, `precision` and `backend`.
         members : sequence of int, optional
             The folds to use; by default all of the model.
 
         Raises
         ------
         ModelError
-            Where the folder is damaged, or device or precision are not to be had.
+            Where the folder is damaged, or device, precision or backend are not to be had.
+        MissingExtraError
+            Where the backend's library is not installed.
         """
-        model = load_model(Path(folder))
-        chosen = path or resolve_path(device, precision, patch_voxels=int(np.prod(model.plan.train.patch_size)))
-        resolve_device(chosen.device)
-        layout = memory_format(model.plan.network.dimensions)
-        networks = [
-            model.network(fold).to(device=chosen.device, dtype=chosen.dtype)
-            for fold in (model.weights if members is None else members)
-        ]
-        for network in networks:
-            network.to(memory_format=layout)  # type: ignore[call-overload]  # PyTorch has it but does not type it
-        return cls(model.plan, networks, path=chosen, model=model, mirrored=mirrored)
+        opened = open_model(Path(folder), Asked(device, precision, backend, path, members))
+        return cls(opened.model.plan, opened.members, path=opened.path, model=opened.model, mirrored=mirrored)
 
     def with_crf(self, *, on: bool) -> Segmenter:
         """Return a segmenter of the same networks with a CRF, by the plan's values or else the defaults, or without.
@@ -322,13 +321,11 @@ class Segmenter:
 
     def _predict(self, windows: Tensor) -> Tensor:
         """Return the members' mean logits of a batch of windows, float32."""
-        layout = memory_format(self.plan.network.dimensions)
         with torch.inference_mode():
-            seen = windows.to(self.path.device, self.path.dtype).contiguous(memory_format=layout)
-            total: Tensor = self._networks[0](seen).float()
-            for network in self._networks[1:]:
-                total += network(seen).float()
-            return total / len(self._networks)
+            total = self._members[0](windows)
+            for member in self._members[1:]:
+                total += member(windows)
+            return total / len(self._members)
 
 
 class _Timed:

@@ -37,7 +37,13 @@ TRANSFER_SYNTAXES = {  # PS3.6, annex A
     "JPEG 2000": "1.2.840.10008.1.2.4.91",
     "HTJ2K lossless": "1.2.840.10008.1.2.4.201",
 }
-EXTRAS = {"gui": ("napari", "magicgui", "qtpy"), "rtstruct": ("scikit-image",), "stl": ("scikit-image",)}
+EXTRAS = {
+    "gui": ("napari", "magicgui", "qtpy"),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("openvino",),
+    "rtstruct": ("scikit-image",),
+    "stl": ("scikit-image",),
+}
 
 
 @dataclass(frozen=True, slots=True)

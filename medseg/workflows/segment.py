@@ -32,6 +32,7 @@ class SegmentRequest:
     formats: tuple[str, ...] = ("nifti",)
     device: str = "auto"
     precision: str = "auto"
+    backend: str = "auto"
     tta: bool = False
     crf: bool | None = None
     max_ram: str | None = None
@@ -67,7 +68,9 @@ def segment(
     PlanError
         Where a rule of selection, of a channel or a size of memory cannot be understood, or a choice is not offered.
     ModelError
-        Where the model cannot be used, or device or precision are not to be had.
+        Where the model cannot be used, or device, precision or backend are not to be had.
+    MissingExtraError
+        Where the backend's library is not installed.
     InputError
         Where an input is not there.
     OutputError
@@ -78,7 +81,12 @@ def segment(
 
     def load(path: NumericPath | None) -> Segmenter:
         segmenter = Segmenter.load(
-            model, device=request.device, precision=request.precision, mirrored=request.tta, path=path
+            model,
+            device=request.device,
+            precision=request.precision,
+            backend=request.backend,
+            mirrored=request.tta,
+            path=path,
         )
         segmenter = segmenter.with_max_ram(max_ram)
         return segmenter if request.crf is None else segmenter.with_crf(on=request.crf)

@@ -1,4 +1,4 @@
-"""The command that brings in models of other programs."""
+"""The commands that bring in models of other programs, and write models for them."""
 
 from __future__ import annotations
 
@@ -34,4 +34,24 @@ def import_(
         report = import_model(source, output, request, progress=progress)
     printer.table("Imported", ("what", "value"), report.rows())
     printer.say(f"Model: {report.model.folder}")
+    printer.document(report.to_json())
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to make, such as MODEL/exports/openvino.")],
+    kind: Annotated[str, typer.Option("--format", help="onnx, openvino, torchscript or monai-bundle.")],
+    json: Json = False,
+) -> None:
+    """Write a model in another program's format, with an example and a record of how well both agree."""
+    from medseg.workflows.export import export as verb
+
+    printer = Printer(as_json=json)
+    with printer.progress() as progress:
+        report = verb(model, output, format=kind, progress=progress)
+    columns = ("member", "largest difference", "relative", "equal labels", "lowest Dice")
+    printer.table("Against PyTorch, float32, on the example", columns, report.rows())
+    printer.say(report.verdict)
+    printer.say(f"Written to {output}.")
     printer.document(report.to_json())
