@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from medseg.batch import journal as journals
 from medseg.batch.ahead import Overlap
@@ -152,8 +152,13 @@ def _blank(segmenter: Segmenter, options: BatchOptions) -> Manifest:
     """Return the manifest of a run that has just begun."""
     model = _model(segmenter)
     about = {"name": model.card.name, "version": model.card.version, "sha256": model.sha256}
-    asked = options.to_json(mirrored=segmenter.is_mirrored, crf=segmenter.plan.infer.crf)
+    asked = options.to_json(**_how(segmenter))
     return Manifest(about, segmenter.path.to_json(), _now(), options=asked)
+
+
+def _how(segmenter: Segmenter) -> dict[str, Any]:
+    """Return what of the segmenter a result depends on beside model and numeric path."""
+    return {"mirrored": segmenter.is_mirrored, "crf": segmenter.plan.infer.crf, "fast": segmenter.is_fast}
 
 
 def _record(job: Job) -> CaseRecord:
@@ -191,7 +196,7 @@ class _Run:
         self._segmenter, self._model, self._out = segmenter, model, out
         self._options, self._journal, self._progress = options, journal, progress
         self._target = _target(segmenter)
-        self._asked = options.fingerprint(mirrored=segmenter.is_mirrored, crf=segmenter.plan.infer.crf)
+        self._asked = options.fingerprint(**_how(segmenter))
         self._manifest = _blank(segmenter, options)
         self._ends: dict[Job, CaseRecord] = {}
         self._written = 0.0

@@ -105,15 +105,15 @@ class BatchOptions:
         """The steps that are allowed to make a scan usable."""
         return Repairs(self.volume, self.on_irregular, self.mosaic, self.on_nonfinite)
 
-    def fingerprint(self, *, mirrored: bool = False, crf: CrfPlan | None = None) -> str:
+    def fingerprint(self, *, mirrored: bool = False, crf: CrfPlan | None = None, fast: bool = False) -> str:
         """Return what of the options, and of how the segmenter was loaded, a case depends on, as text.
 
         Equal text means equal results.
         """
-        asked = self.to_json(mirrored=mirrored, crf=crf) | {"formats": sorted(set(self.formats))}
+        asked = self.to_json(mirrored=mirrored, crf=crf, fast=fast) | {"formats": sorted(set(self.formats))}
         return json.dumps({name: asked[name] for name in sorted(asked) if name not in {"select", "any_modality"}})
 
-    def to_json(self, *, mirrored: bool = False, crf: CrfPlan | None = None) -> dict[str, Any]:
+    def to_json(self, *, mirrored: bool = False, crf: CrfPlan | None = None, fast: bool = False) -> dict[str, Any]:
         """Return what the manifest tells of the options."""
         return {
             "formats": list(dict.fromkeys(self.formats)),
@@ -132,6 +132,7 @@ class BatchOptions:
             "instances": self.instances or "none",
             "tta": mirrored,
             "crf": None if crf is None else crf.model_dump(mode="json"),
+            **({"fast": True} if fast else {}),
         }
 
 

@@ -34,6 +34,7 @@ class SegmentRequest:
     precision: str = "auto"
     backend: str = "auto"
     tta: bool = False
+    fast: bool = False
     crf: bool | None = None
     max_ram: str | None = None
     select: str | None = None
@@ -89,6 +90,7 @@ def segment(
             path=path,
         )
         segmenter = segmenter.with_max_ram(max_ram)
+        segmenter = segmenter.fast() if request.fast else segmenter
         return segmenter if request.crf is None else segmenter.with_crf(on=request.crf)
 
     return run_batch(load, inputs, out=out, options=options, progress=progress)

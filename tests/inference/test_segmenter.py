@@ -331,3 +331,27 @@ def test_peak_memory_is_this_process_own() -> None:
     program = "from medseg.inference.memory import peak_ram_mb; print(peak_ram_mb())"
     child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert held.nbytes / 1e6 > float(child.stdout) > 50
+
+
+def test_a_fast_pass_sees_a_coarser_grid_and_finds_the_same_body(
+    model_folder: Path,
+    make_plan: Callable[..., Plan],
+    bright: type,
+    scan_of: Callable[..., Volume],
+    centred: Callable[..., Geometry],
+) -> None:
+    scan = scan_of(centred((48, 46, 44), AXIAL))
+    segmenter = Segmenter(make_plan(), [bright()], path=CPU)
+    seen: list[list[Segmentation]] = [[], []]
+    masks = [
+        one.segment(scan, on_slab=slabs.append).segmentation.array
+        for one, slabs in zip((segmenter, segmenter.fast()), seen, strict=True)
+    ]
+    assert seen[1][0].geometry.spacing_mm == pytest.approx((2.25, 2.25, 2.25), rel=0.05)
+    usual, fast = (sum(slab.array.size for slab in slabs) for slabs in seen)
+    assert fast < 0.4 * usual
+    assert 2 * (masks[0] & masks[1]).sum() / (masks[0].sum() + masks[1].sum()) > 0.95
+    loaded = Segmenter.load(model_folder)
+    assert (loaded.is_fast, loaded.fast().is_fast, loaded.fast().with_crf(on=True).is_fast) == (False, True, True)
+    flat = Segmenter(make_plan(dimensions=2), [bright()], path=CPU).fast()
+    assert flat.plan.preprocess.spacing_mm == pytest.approx((1.5, 2.25, 2.25))
