@@ -327,6 +327,7 @@ ROWS: dict[str, Callable[[Asked], Iterator[str]]] = {
     "first": first,
     "batch": batch,
 }
+QUICK_ROWS = ("memory-3", "rest-14", "limit")  # a minute or so on an idle machine
 
 
 def table(asked: Asked, rows: Sequence[str]) -> Iterator[str]:
@@ -346,8 +347,8 @@ def table(asked: Asked, rows: Sequence[str]) -> Iterator[str]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="a small scan and network, one round, under a minute")
-    parser.add_argument("--only", default=",".join(ROWS), help="rows, separated by commas")
+    parser.add_argument("--quick", action="store_true", help="a small scan and network, one round")
+    parser.add_argument("--only", help="rows, separated by commas; all of them, or three with --quick")
     parser.add_argument("--rounds", type=int, default=0, help="3, or 1 with --quick")
     parser.add_argument("--train-steps", type=int, default=0, help="of the network, before all: 40, or 10 with --quick")
     parser.add_argument("--nnunet-python", help="the interpreter of an environment that holds nnU-Net")
@@ -355,7 +356,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--folder", type=Path, help="where scans, weights and masks are kept for the next run")
     said = parser.parse_args()
-    rows = said.only.split(",")
+    rows = said.only.split(",") if said.only else (QUICK_ROWS if said.quick else tuple(ROWS))
     unknown = [row for row in rows if row not in ROWS]
     if unknown:
         parser.error(f"there is no row {unknown[0]!r}; there are {', '.join(ROWS)}")
