@@ -69,7 +69,7 @@ def _before(plan: Plan) -> dict[str, Any]:
         "grid_in_words": "The outer faces of the volume are kept, the number of voxels is rounded, and the spacing"
         " follows from both.",
         "interpolation_order": IMAGE_ORDER,
-        "interpolation_in_words": "Cubic B-splines, as SciPy has them with mode nearest; none where the grids coincide.",
+        "interpolation_in_words": "Cubic B-splines, as SciPy has them with mode nearest; none on equal grids.",
         "normalisation": [
             {"channel": name, **how.model_dump(mode="json"), "in_words": in_words(how)}
             for name, how in zip(plan.channels, plan.preprocess.normalisation, strict=True)
