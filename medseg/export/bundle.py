@@ -122,7 +122,7 @@ def metadata(plan: Plan, card: Card) -> dict[str, Any]:
 
 
 def inference(plan: Plan) -> dict[str, Any]:
-    """Return ``configs/inference.json`` as plain values: what ``python -m monai.bundle run`` reads."""
+    """Return ``configs/inference.json`` as plain values: what ``monai.bundle.run`` reads."""
     keys = image_keys(plan)
     return {
         "imports": ["$import glob", "$import os", "$import torch"],
@@ -160,8 +160,11 @@ def readme(plan: Plan, card: Card) -> str:
 Segments {", ".join(plan.labels.names)} in {", ".join(plan.channels)}. {card.intended_use}
 Written by medseg {card.medseg}; MONAI runs it without medseg:
 
-```
-python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir SCANS --output_dir OUT
+```python
+from monai.bundle import run
+
+where = {{"bundle_root": ".", "dataset_dir": "SCANS", "output_dir": "OUT"}}
+run(config_file="configs/inference.json", meta_file="configs/metadata.json", **where)
 ```
 
 SCANS holds {files}. The network takes windows of {list(plan.spatial_patch)} voxels and returns logits;
