@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from medseg.plan import Normalisation, Plan
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
+ENDS = [["L", "R"], ["P", "A"], ["I", "S"]]  # of NIfTI's axes; MONAI's default for them changes between versions
 _FORMATS = {"CT": "hounsfield", "MR": "magnitude", "US": "magnitude"}
 
 
@@ -127,7 +128,7 @@ def metadata(plan: Plan, card: Card) -> dict[str, Any]:
 
 
 def inference(plan: Plan) -> dict[str, Any]:
-    """Return ``configs/inference.json`` as plain values: what ``python -m monai.bundle run`` reads."""
+    """Return ``configs/inference.json`` as plain values: what ``monai.bundle.run`` reads."""
     keys = image_keys(plan)
     return {
         "imports": ["$import glob", "$import os", "$import torch"],
@@ -165,8 +166,11 @@ def readme(plan: Plan, card: Card) -> str:
 Segments {", ".join(plan.labels.names)} in {", ".join(plan.channels)}. {card.intended_use}
 Written by medseg {card.medseg}; MONAI runs it without medseg:
 
-```
-python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir SCANS --output_dir OUT
+```python
+from monai.bundle import run
+
+where = {{"bundle_root": ".", "dataset_dir": "SCANS", "output_dir": "OUT"}}
+run(config_file="configs/inference.json", meta_file="configs/metadata.json", **where)
 ```
 
 SCANS holds {files}. The network takes windows of {list(plan.spatial_patch)} voxels and returns logits;
@@ -174,8 +178,8 @@ an ensemble is in it as the mean of its members. `processing.yaml` says in words
 
 ## Where MONAI's way differs from medseg's
 
-* Images are interpolated by cubic splines here (SciPy), by cubic convolution there; the grid's voxels may lie a
-  fraction of a voxel apart where rounding changes their number.
+* The grid at the plan's spacing keeps the centre of the first voxel here, the outer faces of the volume in medseg: up
+  to half a voxel apart. Images are interpolated by splines of order 3 in both.
 * Windows begin at MONAI's places (a fixed step, the last one moved back), not evenly spaced. The Gaussian is the same,
   but MONAI raises weights below 0.001 to that, which shows near the borders of the scan.
 * Logits are taken back to the scan by the inverse of the same transforms, cubic, where medseg interpolates linearly.
@@ -210,8 +214,8 @@ def _before(plan: Plan, keys: Sequence[str]) -> list[dict[str, Any]]:
         {"_target_": "LoadImaged", "keys": keys},
         {"_target_": "EnsureChannelFirstd", "keys": keys},
         {"_target_": "EnsureTyped", "keys": keys, "dtype": "$torch.float32"},
-        {"_target_": "Orientationd", "keys": keys, "axcodes": plan.preprocess.orientation},
-        {"_target_": "Spacingd", "keys": keys, "pixdim": spacing, "scale_extent": True, **cubic},
+        {"_target_": "Orientationd", "keys": keys, "axcodes": plan.preprocess.orientation, "labels": ENDS},
+        {"_target_": "Spacingd", "keys": keys, "pixdim": spacing, **cubic},
         *normalised,
         *joined,
         {"_target_": "EnsureTyped", "keys": "image", "dtype": "$torch.float32"},

@@ -76,7 +76,7 @@ def _before(plan: Plan) -> dict[str, Any]:
         "grid_in_words": "The outer faces of the volume are kept, the number of voxels is rounded, and the spacing"
         " follows from both.",
         "interpolation_order": IMAGE_ORDER,
-        "interpolation_in_words": "Cubic along each axis. None where the grids coincide.",
+        "interpolation_in_words": "Cubic B-splines, as SciPy has them with mode nearest; none on equal grids.",
         "axis_order": list(plan.preprocess.axis_order),
         "scan_first": None if first is None else first.model_dump(mode="json"),
         "order_in_words": "The scan is interpolated, then normalised."

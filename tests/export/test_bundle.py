@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
     Made = Callable[[str], Path]
 
-# what MONAI loads a bundle's network by
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),  # what MONAI loads a bundle's network by
+    pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader:UserWarning"),  # a decoder its reader would like
+]
 
 
 def parser_of(folder: Path, scans: Path, out: Path) -> ConfigParser:
