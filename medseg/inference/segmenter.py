@@ -140,7 +140,7 @@ class Segmenter:
         device : {"auto", "cpu", "cuda", "cuda:N"}
             Where to compute.
         precision : {"auto", "fp32", "bf16"}
-            ``auto`` takes bf16 where the hardware has it.
+            ``auto`` is what the plan says, and where that is ``auto``, bf16 where the hardware has it.
         mirrored : bool
             See `Segmenter`.
         path : NumericPath, optional
@@ -154,6 +154,7 @@ class Segmenter:
             Where the folder is damaged, or device or precision are not to be had.
         """
         model = load_model(Path(folder))
+        precision = model.plan.infer.precision if precision == "auto" else precision
         chosen = path or resolve_path(device, precision, patch_voxels=int(np.prod(model.plan.train.patch_size)))
         resolve_device(chosen.device)
         layout = memory_format(model.plan.network.dimensions)

@@ -76,7 +76,7 @@ def to_plan(configuration: Configuration, *, mirror_axes: Sequence[int], has_bat
                 optimizer=Sgd(),
                 augment=AugmentPlan(mirror_axes=axes),
             ),
-            infer=InferPlan(mirror_axes=axes, peak="voxel"),
+            infer=InferPlan(mirror_axes=axes, peak="voxel", precision="fp32"),
             ignore_label=ignored,
         )
     except MedsegError as error:

@@ -102,10 +102,12 @@ class InferPlan(Part):
 
     `instances` is how the mask is taken apart into numbered objects (docs/instances.md); by default it is not.
     `crf` refines what the network says; null for no CRF. `peak` is where a window counts most (`medseg.tiling`).
+    `precision` is what ``--precision auto`` takes; ``auto`` follows the hardware.
     """
 
     overlap: Share = 0.5
     peak: Literal["middle", "voxel"] = "middle"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     mirror_axes: tuple[AxisName, ...] = ()
     largest_component: tuple[Count, ...] = ()
     instances: InstancePlan | None = None
