@@ -178,6 +178,7 @@ def configuration(dimensions: int = 3, *, channels: int = 1, residual: bool = Fa
 def plans(configurations: dict[str, Any], **changed: Any) -> dict[str, Any]:
     """Return a plans.json."""
     spread = {"max": 900.0, "mean": 40.0, "median": 38.0, "min": -500.0, "percentile_00_5": -80.0}
+    spread |= {"percentile_99_5": 120.0, "std": 30.0}
     return {
         "dataset_name": "Dataset007_Test",
         "plans_name": "nnUNetPlans",
@@ -186,7 +187,7 @@ def plans(configurations: dict[str, Any], **changed: Any) -> dict[str, Any]:
         "transpose_forward": [0, 1, 2],
         "transpose_backward": [0, 1, 2],
         "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {"0": {**spread, "percentile_99_5": 120.0, "std": 30.0}},
+        "foreground_intensity_properties_per_channel": {str(channel): spread for channel in range(6)},
         "configurations": configurations,
         **changed,
     }
