@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -66,13 +66,20 @@ def open_model(folder: Path, asked: Asked) -> Opened:
         raise ModelError(f"the backend {asked.backend!r} is not known", expected="auto, torch, onnx or openvino")
     if is_exported(folder):
         exported = load_exported(folder)
+        asked = _by_plan(asked, exported.model)
         _require_backend(exported, asked)
         return _opened(exported.model, exported, asked)
     model = load_model(folder)
+    asked = _by_plan(asked, model)
     exported_or_none = _decided(model, asked.path) if asked.path else _chosen(model, asked)
     if exported_or_none is None:
         return _opened_by_torch(model, asked)
     return _opened(model, exported_or_none, asked)
+
+
+def _by_plan(asked: Asked, model: Model) -> Asked:
+    """Return what was asked, with the plan's precision where none was."""
+    return replace(asked, precision=model.plan.infer.precision) if asked.precision == "auto" else asked
 
 
 def _opened(model: Model, exported: Exported, asked: Asked) -> Opened:

@@ -91,8 +91,11 @@ def max_pool(kernel: Sequence[int], stride: Sequence[int], *, padded: bool = Fal
 def mean_pool(x: Tensor, stride: Sequence[int]) -> Tensor:
     """Return means over regions of `stride` voxels; in the last region of a side it does not divide, a little more.
 
-    PyTorch has no 3-D average pooling in bfloat16 on a CPU, but means over a number of regions.
+    PyTorch has no 3-D average pooling in bfloat16 on a CPU, but means over a number of regions, which ONNX has not.
     """
+    if x.dtype != torch.bfloat16 and all(n % step == 0 for n, step in zip(x.shape[2:], stride, strict=True)):
+        average: Callable[..., Tensor] = F.avg_pool3d if x.ndim == 5 else F.avg_pool2d
+        return average(x, tuple(stride))
     sides = tuple(-(-n // step) for n, step in zip(x.shape[2:], stride, strict=True))
     pool: Callable[..., Tensor] = F.adaptive_avg_pool3d if x.ndim == 5 else F.adaptive_avg_pool2d
     return pool(x, sides)

@@ -76,7 +76,7 @@ def to_plan(configuration: Configuration, *, mirror_axes: Sequence[int], has_bat
                 optimizer=Sgd(),
                 augment=AugmentPlan(mirror_axes=axes),
             ),
-            infer=InferPlan(mirror_axes=axes, windows="nnunet"),
+            infer=InferPlan(mirror_axes=axes, windows="nnunet", precision="fp32"),
             ignore_label=ignored,
         )
     except MedsegError as error:

@@ -25,12 +25,19 @@ class Step(nn.Module):
     """Convolution, instance norm, leaky ReLU, each registered twice."""
 
     def __init__(
-        self, n: int, m: int, kernel: Sequence[int], stride: Sequence[int] = (), *, leaky: bool = True
+        self,
+        n: int,
+        m: int,
+        kernel: Sequence[int],
+        stride: Sequence[int] = (),
+        *,
+        leaky: bool = True,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         layer, norm = (nn.Conv3d, nn.InstanceNorm3d) if len(kernel) == 3 else (nn.Conv2d, nn.InstanceNorm2d)
         padding = [(k - 1) // 2 for k in kernel]
-        self.conv = layer(n, m, tuple(kernel), tuple(stride) or 1, padding)  # type: ignore[arg-type]
+        self.conv = layer(n, m, tuple(kernel), tuple(stride) or 1, padding, bias=bias)  # type: ignore[arg-type]
         self.norm = norm(m, eps=1e-5, affine=True)
         self.all_modules = nn.Sequential(self.conv, self.norm, *([nn.LeakyReLU()] if leaky else []))
 
@@ -55,7 +62,7 @@ class Block(nn.Module):
         pool = nn.AvgPool3d if len(kernel) == 3 else nn.AvgPool2d
         skip: list[nn.Module] = [pool(tuple(stride), tuple(stride))] if max(stride, default=1) > 1 else []
         if n != m:
-            skip.append(Step(n, m, [1] * len(kernel), leaky=False))
+            skip.append(Step(n, m, [1] * len(kernel), leaky=False, bias=False))
         if skip:
             self.skip = nn.Sequential(*skip)
 
@@ -155,6 +162,8 @@ def configuration(dimensions: int = 3, *, channels: int = 1, residual: bool = Fa
         "use_mask_for_norm": [False] * channels,
         "resampling_fn_data": "resample_data_or_seg_to_shape",
         "resampling_fn_data_kwargs": {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None},
+        "resampling_fn_seg": "resample_data_or_seg_to_shape",
+        "resampling_fn_seg_kwargs": {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None},
         "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
         "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None},
         "architecture": {
@@ -169,6 +178,7 @@ def configuration(dimensions: int = 3, *, channels: int = 1, residual: bool = Fa
 def plans(configurations: dict[str, Any], **changed: Any) -> dict[str, Any]:
     """Return a plans.json."""
     spread = {"max": 900.0, "mean": 40.0, "median": 38.0, "min": -500.0, "percentile_00_5": -80.0}
+    spread |= {"percentile_99_5": 120.0, "std": 30.0}
     return {
         "dataset_name": "Dataset007_Test",
         "plans_name": "nnUNetPlans",
@@ -177,7 +187,7 @@ def plans(configurations: dict[str, Any], **changed: Any) -> dict[str, Any]:
         "transpose_forward": [0, 1, 2],
         "transpose_backward": [0, 1, 2],
         "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {"0": {**spread, "percentile_99_5": 120.0, "std": 30.0}},
+        "foreground_intensity_properties_per_channel": {str(channel): spread for channel in range(6)},
         "configurations": configurations,
         **changed,
     }

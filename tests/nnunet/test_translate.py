@@ -40,7 +40,7 @@ def test_a_plan_says_what_the_plans_say_and_reads_back_equal(tmp_path: Path) -> 
     assert plan.labels.names == ("core", "rim")
     assert plan.train.patch_size == (16, 24, 24)
     assert plan.infer.mirror_axes == ("Z", "X")
-    assert plan.infer.overlap == 0.5
+    assert (plan.infer.overlap, plan.infer.precision) == (0.5, "fp32")
     assert plan.preprocess.axis_order == ("X", "Z", "Y")
     image = Interpolation(order=3, apart="anisotropic")
     assert plan.preprocess.scan_first == ScanFirst(
