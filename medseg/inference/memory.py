@@ -36,8 +36,8 @@ RESTORED_BYTES = 250_000_000  # for the cells on boundaries of a slab, at most
 OBLIQUE_BYTES = 250_000_000  # for a block of the source, where grids are oblique to each other
 AT_ONCE_COPIES = 3  # of the scan in float32, where it is cropped and normalised first
 EXPORTED_MAPS = 20  # of the first stage's features, for a network run by ONNX Runtime or OpenVINO
-CRF_COPIES = 8  # of the scores of all classes
-CRF_VOXEL_BYTES = 400  # of the lattice of the appearance kernel
+CRF_COPIES = 12  # of the scores of all classes, those that go in included
+CRF_VOXEL_BYTES = 500  # of the lattice of the appearance kernel
 PIECES_BYTES = 11  # a voxel, to find the largest piece of a label: its copy, numbers twice, and where it is
 TIGHT = 0.9  # share of the free memory that is taken where no limit was given
 
