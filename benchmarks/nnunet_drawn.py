@@ -67,7 +67,7 @@ def main() -> None:
     (asked.out / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"nnUNet_compile": "f"}
     subprocess.run([asked.python, __file__, "peer", str(asked.out / "jobs.json")], check=True, env=environment)
-    columns = ("network", "mirrored", "voxels equal %", "Dice", "foreground %", "bf16: voxels equal %")
+    columns = ("network", "mirrored", "voxels equal %", "its sums in single", "ours in bf16", "Dice", "foreground %")
     for row in (columns, ("---",) * len(columns), *(row for job in jobs for row in _compared(job))):
         print("| " + " | ".join(row) + " |")
 
@@ -120,8 +120,10 @@ def peer(jobs: list[dict[str, Any]]) -> None:
         for mirrored in job["mirrored"]:
             predictor = nnUNetPredictor(use_mirroring=mirrored, device=torch.device("cpu"), allow_tqdm=False)
             predictor.initialize_from_trained_model_folder(job["folder"], None)
-            target = str(Path(job["root"]) / f"theirs_{int(mirrored)}")
-            predictor.predict_from_files_sequential([job["files"]], [target])
+            for sums in (torch.float16, torch.float32):
+                torch.half = sums  # the predictor's type of added-up windows: what is left of a difference in single?
+                target = str(Path(job["root"]) / f"theirs_{int(mirrored)}_{sums.itemsize}")
+                predictor.predict_from_files_sequential([job["files"]], [target])
 
 
 def _compared(job: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -136,7 +138,7 @@ def _compared(job: dict[str, Any]) -> list[tuple[str, ...]]:
     channels = [read_volume(file) for file in job["files"]]
     rows = []
     for mirrored in job["mirrored"]:
-        theirs = read_volume(root / f"theirs_{int(mirrored)}.nii.gz").array[0]
+        theirs, single = (read_volume(root / f"theirs_{int(mirrored)}_{size}.nii.gz").array[0] for size in (2, 4))
         masks = {}
         for precision in ("fp32", "bf16"):
             segmenter = Segmenter.load(root / "model", precision=precision, mirrored=mirrored)
@@ -146,8 +148,9 @@ def _compared(job: dict[str, Any]) -> list[tuple[str, ...]]:
         ours = masks["fp32"]
         labels = [label for label in np.unique(theirs) if label]
         dice = [2 * ((ours == k) & (theirs == k)).sum() / ((ours == k).sum() + (theirs == k).sum()) for k in labels]
-        shares = [100 * (mask == theirs).mean() for mask in masks.values()]
-        found = (f"{shares[0]:.3f}", f"{np.mean(dice):.4f}", f"{100 * (theirs > 0).mean():.1f}", f"{shares[1]:.3f}")
+        pairs = ((ours, theirs), (ours, single), (masks["bf16"], theirs))
+        shares = [f"{100 * (a == b).mean():.3f}" for a, b in pairs]
+        found = (*shares, f"{np.mean(dice):.4f}", f"{100 * (theirs > 0).mean():.1f}")
         rows.append((job["name"], "yes" if mirrored else "no", *found))
     return rows
 
