@@ -79,7 +79,8 @@ def open_model(folder: Path, asked: Asked) -> Opened:
 
 def _by_plan(asked: Asked, model: Model) -> Asked:
     """Return what was asked, with the plan's precision where none was."""
-    return replace(asked, precision=model.plan.infer.precision) if asked.precision == "auto" else asked
+    by_plan = model.plan.infer.precision
+    return replace(asked, precision=by_plan) if by_plan is not None and asked.precision == "auto" else asked
 
 
 def _opened(model: Model, exported: Exported, asked: Asked) -> Opened:

@@ -161,7 +161,7 @@ class Segmenter:
         device : {"auto", "cpu", "cuda", "cuda:N"}
             Where to compute.
         precision : {"auto", "fp32", "bf16"}
-            ``auto`` is what the plan says, and where that is ``auto``, bf16 where hardware and backend have it.
+            ``auto`` is what the plan says, and where it says nothing, bf16 where hardware and backend have it.
         backend : {"auto", "torch", "onnx", "openvino"}
             What runs the networks; see `medseg.inference.opening.open_model`.
         mirrored : bool

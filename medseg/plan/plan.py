@@ -102,13 +102,13 @@ class InferPlan(Part):
 
     `windows` says how windows are placed and weighted (`medseg.tiling`): evenly, or just as nnU-Net or MONAI do.
     `instances` is how the mask is taken apart into numbered objects (docs/instances.md); by default it is not.
-    `crf` refines what the network says; null for no CRF. `precision` is what ``--precision auto`` takes; ``auto``
-    follows the hardware.
+    `crf` refines what the network says; null for no CRF. `precision` is what ``--precision auto`` takes; null:
+    what the hardware has.
     """
 
     overlap: Share = 0.5
     windows: Literal["even", "nnunet", "monai"] = "even"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["fp32", "bf16"] | None = None
     mirror_axes: tuple[AxisName, ...] = ()
     largest_component: tuple[Count, ...] = ()
     instances: InstancePlan | None = None
