@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FLOAT = 4
 SPLINE_TAIL = 40  # source slices beside those that 32 target slices cover, which cubic interpolation looks at
-RESTORED_BYTES = 250_000_000  # for the cells on boundaries of a slab, at most
+RESTORED_BYTES = 250_000_000  # for the cells on boundaries of a slab, and what libraries set up when first called
 OBLIQUE_BYTES = 250_000_000  # for a block of the source, where grids are oblique to each other
 AT_ONCE_COPIES = 3  # of the scan in float32, where it is cropped and normalised first
 EXPORTED_MAPS = 20  # of the first stage's features, for a network run by ONNX Runtime or OpenVINO
@@ -205,10 +205,11 @@ def _width(network: NetworkSpec) -> int:
 def _image_bytes(volume: Volume, working: Geometry, depth: int) -> int:
     """Return what a patch's depth of one channel takes, with the source slices it is made of."""
     kept = 2 * (depth + 2 * SLICES) * math.prod(working.shape[1:]) * FLOAT
-    step = np.abs(Lattice.between(volume.geometry, working).matrix[:, 0])
+    lattice = Lattice.between(volume.geometry, working)
+    step = np.abs(lattice.matrix[:, 0])
     across = math.prod(n for axis, n in enumerate(volume.geometry.shape) if axis != step.argmax())
     made = 2 * (SLICES * step.max() + SPLINE_TAIL) * across * FLOAT
-    return kept + int(made) + OBLIQUE_BYTES
+    return kept + int(made) + (OBLIQUE_BYTES if lattice.steps() is None else 0)
 
 
 def _scan_bytes(volume: Volume) -> int:
