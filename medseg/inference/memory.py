@@ -36,6 +36,7 @@ RESTORED_BYTES = 250_000_000  # for the cells on boundaries of a slab, and what 
 OBLIQUE_BYTES = 250_000_000  # for a block of the source, where grids are oblique to each other
 AT_ONCE_COPIES = 3  # of the scan in float32, where it is cropped and normalised first
 EXPORTED_MAPS = 20  # of the first stage's features, for a network run by ONNX Runtime or OpenVINO
+MOST_MAPS = 80  # of the same, more than any network here holds at a time
 CRF_COPIES = 12  # of the scores of all classes, those that go in included
 CRF_VOXEL_BYTES = 500  # of the lattice of the appearance kernel
 PIECES_BYTES = 11  # a voxel, to find the largest piece of a label: its copy, numbers twice, and where it is
@@ -79,17 +80,27 @@ class Footprint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a scan fits into the memory allowed."""
+    """How a scan fits into the memory allowed.
+
+    Attributes
+    ----------
+    footprint : Footprint
+        What it takes at most.
+    limit : int
+        What is allowed, bytes.
+    is_split : bool
+        Whether the image is made twice, as there is no room to hold it.
+    """
 
     footprint: Footprint
     limit: int
-    is_held: bool
+    is_split: bool = False
 
     @property
     def in_words(self) -> str:
         """What a person is told."""
-        split = "" if self.is_held else "will split, "
-        return f"{split or 'fits, '}{self.footprint.total / 1e9:.1f} of {self.limit / 1e9:.1f} GB"
+        how = "will split" if self.is_split else "fits"
+        return f"{how}, {self.footprint.total / 1e9:.1f} of {self.limit / 1e9:.1f} GB at most"
 
 
 def fit(volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = None) -> Fit:
@@ -114,13 +125,14 @@ def fit(volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = 
     resident = resident_bytes()
     limit = max_ram or resident + int(TIGHT * free_memory_bytes("cpu"))
     working = working_grid(volume.geometry, plan)
-    held = math.prod((len(plan.channels), *working.shape)) * FLOAT
-    least = footprint(volume, working, plan, path, resident=resident)
-    looks_first = not all(is_fixed(how) for how in plan.preprocess.normalisation)
+    held = _held_bytes(volume, working, plan)
+    least = footprint(volume, working, plan, path, resident=resident, is_counted=False)
+    if least.total + held > limit:  # counting features takes seconds, which a bound mostly spares
+        least = footprint(volume, working, plan, path, resident=resident)
+    if least.total + held <= limit:
+        return Fit(least._replace(held=held), limit)
     if is_made_at_once(plan):
-        least, looks_first = least._replace(held=held + AT_ONCE_COPIES * _scan_bytes(volume)), False
-    if looks_first and least.total + held <= limit:
-        return Fit(least._replace(held=held), limit, is_held=True)
+        least = least._replace(held=held)
     if least.total > limit:
         parts = ", ".join(f"{name} {size / 1e9:.2g}" for name, size in least._asdict().items() if size > limit / 50)
         raise InputError(
@@ -129,11 +141,13 @@ def fit(volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = 
             remedy=f"Allow --max-ram {math.ceil(least.total / 1e8) / 10:g}GB" if max_ram else "Close other programs",
             code="memory",
         )
-    return Fit(least, limit, is_held=not looks_first)
+    return Fit(least, limit, is_split=True)
 
 
-def footprint(volume: Volume, working: Geometry, plan: Plan, path: NumericPath, *, resident: int) -> Footprint:
-    """Return what a scan takes at least, on the working grid `working`."""
+def footprint(
+    volume: Volume, working: Geometry, plan: Plan, path: NumericPath, *, resident: int, is_counted: bool = True
+) -> Footprint:
+    """Return what a scan takes at least, on the working grid `working`; features are counted, or a bound is taken."""
     classes, channels = len(plan.labels) + 1, len(plan.channels)
     patch = plan.train.patch_size
     plane = math.prod(max(n, p) for n, p in zip(working.shape[1:], patch[1:], strict=True))
@@ -141,7 +155,7 @@ def footprint(volume: Volume, working: Geometry, plan: Plan, path: NumericPath, 
     slab = max(slice_bytes, min(SLAB_BYTES, slice_bytes * patch[0]))
     ring = slice_bytes * patch[0]
     window = path.window_batch * classes * math.prod(patch) * FLOAT
-    network = 2 * window + (_features(plan, path) if path.device == "cpu" else 0)
+    network = 2 * window + (_features(plan, path, is_counted=is_counted) if path.device == "cpu" else 0)
     return Footprint(
         resident=resident,
         network=network,
@@ -180,11 +194,12 @@ def peak_ram_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def _features(plan: Plan, path: NumericPath) -> int:
+def _features(plan: Plan, path: NumericPath, *, is_counted: bool) -> int:
     """Return what features take: counted for PyTorch; of an exported network, whose layers are not known, assumed."""
     shape = (path.window_batch, len(plan.channels), *plan.spatial_patch)
-    if path.backend != "torch":
-        return EXPORTED_MAPS * _width(plan.network) * path.window_batch * math.prod(plan.spatial_patch) * FLOAT
+    if path.backend != "torch" or not is_counted:
+        maps = EXPORTED_MAPS if is_counted else MOST_MAPS
+        return maps * _width(plan.network) * path.window_batch * math.prod(plan.spatial_patch) * FLOAT
     size = 2 if path.precision == "bf16" else FLOAT
     return peak_features(plan.network, shape, len(plan.labels) + 1) * size
 
@@ -212,8 +227,12 @@ def _image_bytes(volume: Volume, working: Geometry, depth: int) -> int:
     return kept + int(made) + (OBLIQUE_BYTES if lattice.steps() is None else 0)
 
 
-def _scan_bytes(volume: Volume) -> int:
-    return math.prod(volume.array.shape) * FLOAT
+def _held_bytes(volume: Volume, working: Geometry, plan: Plan) -> int:
+    """Return what is held of the image on the working grid, where there is room; nothing where it is not looked at."""
+    whole = math.prod((len(plan.channels), *working.shape)) * FLOAT
+    if is_made_at_once(plan):
+        return whole + AT_ONCE_COPIES * math.prod(volume.array.shape) * FLOAT
+    return 0 if all(is_fixed(how) for how in plan.preprocess.normalisation) else whole
 
 
 def _mask_bytes(scan: Geometry, plan: Plan) -> int:

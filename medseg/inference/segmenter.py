@@ -296,7 +296,7 @@ class Segmenter:
         """Return the scan on the working grid, cut to half a patch around `target` where there is one."""
         how = memory.fit(volume, self.plan, self.path, max_ram=self.max_ram)
         report(Step("prepare", message=how.in_words))
-        image = WorkingImage(volume, self.plan, held=how.is_held)
+        image = WorkingImage(volume, self.plan, held=not how.is_split)
         if target is None:
             return image
         return image.cropped(_box_around(target, image.geometry, margin=[n // 2 for n in self.plan.train.patch_size]))

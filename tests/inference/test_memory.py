@@ -41,7 +41,7 @@ def test_a_person_is_told_how_a_scan_fits(
 ) -> None:
     volume = scan(centred, scan_of)
     fit = memory.fit(volume, looking_plan, CPU)
-    assert fit.is_held
+    assert not fit.is_split
     assert fit.footprint.held == 4 * np.prod(working_grid(volume.geometry, looking_plan).shape)
     assert fit.footprint.resident > 100e6  # Python and PyTorch
     steps: list[Step] = []
@@ -60,11 +60,13 @@ def test_a_limit_decides_between_holding_splitting_and_refusing(
     monkeypatch.setattr(memory, "resident_bytes", lambda: 500_000_000)
     volume = scan(centred, scan_of)
     whole = memory.fit(volume, looking_plan, CPU, max_ram=10**11)
-    least = whole.footprint._replace(held=0).total
-    assert whole.is_held
+    working = working_grid(volume.geometry, looking_plan)
+    least = memory.footprint(volume, working, looking_plan, CPU, resident=500_000_000).total
+    assert whole.footprint.network > memory.footprint(volume, working, looking_plan, CPU, resident=0).network
+    assert not whole.is_split
     assert whole.footprint.held > 0
     split = memory.fit(volume, looking_plan, CPU, max_ram=least)
-    assert not split.is_held
+    assert split.is_split
     assert split.in_words.startswith("will split, ")
     with pytest.raises(InputError, match=r"takes .* GB of memory \(resident 0.5") as caught:
         memory.fit(volume, looking_plan, CPU, max_ram=least - 1)
