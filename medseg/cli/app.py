@@ -69,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     printer = Printer(as_json="--json" in words)
     process.wait_without_spinning()
-    if "train" in words[:1] or "demo" in words[:1]:
+    is_limited = any(word.startswith("--max-ram") for word in words)  # what is kept would count
+    if words[:1] in (["train"], ["demo"]) or (words[:1] == ["segment"] and not is_limited):
         process.keep_memory()
     begun = process.started() if arguments is None else time.monotonic()
     try:

@@ -28,9 +28,10 @@ def started() -> float:
 
 
 def keep_memory() -> None:
-    """Keep memory that was freed, rather than give it back to the system and fetch it anew at every training step.
+    """Keep memory that was freed, rather than give it back to the system and fetch it anew at every step or window.
 
-    Spares a CPU a tenth of a step, for the page faults. Only where the C library is glibc; elsewhere nothing happens.
+    Spares a CPU the page faults: a tenth of a training step, and more where windows have many classes
+    (docs/benchmarks.md); it costs memory. Only where the C library is glibc; elsewhere nothing happens.
     """
     if not sys.platform.startswith("linux"):
         return
