@@ -117,6 +117,18 @@ class Segmentation:
         return {i: n * self.geometry.voxel_ml for i, n in self.voxel_counts().items()}
 
 
+def id_type(labels: LabelSet) -> type[np.uint8 | np.uint16]:
+    """Return the smallest type that holds the ids of a label set.
+
+    Examples
+    --------
+    >>> from medseg.labels import LabelSet
+    >>> id_type(LabelSet.from_names({255: "liver"})).__name__, id_type(LabelSet.from_names({256: "spleen"})).__name__
+    ('uint8', 'uint16')
+    """
+    return np.uint8 if max(labels.ids, default=0) <= np.iinfo(np.uint8).max else np.uint16
+
+
 def values_in(mask_zyx: NDArray[Any]) -> tuple[int, ...]:
     """Return the distinct values of an unsigned integer mask, rising; quick for the usual 8 and 16 bits."""
     if mask_zyx.dtype.itemsize <= 2:

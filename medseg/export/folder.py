@@ -142,13 +142,13 @@ def export_model(model: Model, out: Path, *, format: str, progress: Progress = i
             fresh = Path(scratch) / "export"
             fresh.mkdir()
             _write(model, fresh, kind, progress)
-            load_exported(fresh)
+            exported = load_exported(fresh)
             if out.exists():
                 out.rmdir()
             fresh.rename(out)
     except OSError as error:
         raise OutputError(f"the export cannot be written ({error.strerror})", where=str(out)) from error
-    return Report(load_exported(out))
+    return Report(exported.moved_to(out))
 
 
 def _known(format: str) -> Format:  # noqa: A002 - the word of the command line

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import logging
-import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from medseg.errors import MissingExtraError, ModelError
-from medseg.export.torchscript import untraceable
+from medseg.export.torchscript import tracing
 from medseg.inference.backends import LOGITS, WINDOWS
 
 if TYPE_CHECKING:
@@ -48,12 +47,8 @@ def write_onnx(network: nn.Module, window: Tensor, file: Path) -> None:
 
     Parameters
     ----------
-    network : nn.Module
-        In evaluation mode, float32, on the CPU.
-    window : (1, C, *spatial) float32
-        What it is traced on; the number of windows stays free, the patch does not.
-    file : Path
-        The file to write.
+    network, window, file
+        As `medseg.export.torchscript.write_torchscript`.
 
     Raises
     ------
@@ -68,19 +63,16 @@ def write_onnx(network: nn.Module, window: Tensor, file: Path) -> None:
             remedy="Choose --format torchscript",
         )
     batch = torch.export.Dim("batch", min=1)
-    try:
-        with _quietly(), torch.no_grad():
-            program: Any = torch.onnx.export(
-                network,
-                (torch.cat([window, window]),),
-                dynamo=True,
-                verbose=False,
-                input_names=[WINDOWS],
-                output_names=[LOGITS],
-                dynamic_shapes=({0: batch},),
-            )
-    except (RuntimeError, TypeError, ValueError) as error:  # its own errors are RuntimeErrors
-        raise untraceable(network, "ONNX", error) from error
+    with _quietly(), tracing(network, "ONNX"):
+        program: Any = torch.onnx.export(
+            network,
+            (torch.cat([window, window]),),
+            dynamo=True,
+            verbose=False,
+            input_names=[WINDOWS],
+            output_names=[LOGITS],
+            dynamic_shapes=({0: batch},),
+        )
     document = program.model_proto
     for part in (*document.graph.node, *document.graph.value_info, *document.graph.initializer, document.graph):
         del part.metadata_props[:]  # stack traces, with the paths of source files
@@ -97,8 +89,6 @@ def _quietly() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         logger.setLevel(level)

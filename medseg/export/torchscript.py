@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from medseg.errors import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -33,26 +35,27 @@ def write_torchscript(network: nn.Module, window: Tensor, file: Path) -> None:
     ModelError
         Where the network cannot be traced, naming it and the layer.
     """
-    with warnings.catch_warnings():
-        # PyTorch prefers torch.export, which needs Python to run; and values of Python that the trace fixes follow
-        # from the patch, which is fixed here, as the parity record shows.
-        warnings.simplefilter("ignore")
-        try:
-            with torch.no_grad():
-                traced = torch.jit.trace(network, (torch.cat([window, window]),), check_trace=False)  # type: ignore[no-untyped-call]  # PyTorch gives it no types
-            torch.jit.save(traced, str(file))
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise untraceable(network, "TorchScript", error) from error
+    # PyTorch warns that it prefers torch.export, which needs Python to run; and of values of Python that the trace
+    # fixes: they follow from the patch, which is fixed here, as the parity record shows.
+    with tracing(network, "TorchScript"):
+        traced = torch.jit.trace(network, (torch.cat([window, window]),), check_trace=False)  # type: ignore[no-untyped-call]  # PyTorch gives it no types
+        torch.jit.save(traced, str(file))
     _without_sources(file)
 
 
-def untraceable(network: nn.Module, kind: str, error: Exception) -> ModelError:
-    """Return the sentence for a network that a format cannot hold."""
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return ModelError(
-        f"the network {type(network).__name__} cannot be written as {kind}: {reason[:300]}",
-        remedy="Choose another --format",
-    )
+@contextmanager
+def tracing(network: nn.Module, kind: str) -> Iterator[None]:
+    """Trace a network within, without gradients and warnings; where a format cannot hold it, the sentence says so."""
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            yield
+    except (RuntimeError, TypeError, ValueError) as error:  # the exporters' own errors are RuntimeErrors
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ModelError(
+            f"the network {type(network).__name__} cannot be written as {kind}: {reason[:300]}",
+            remedy="Choose another --format",
+        ) from error
 
 
 def _without_sources(file: Path) -> None:

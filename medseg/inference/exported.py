@@ -7,7 +7,7 @@ and ``parity.json``: how far the exported members are from PyTorch's on that exa
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import Field, ValidationError
@@ -144,6 +144,11 @@ class Exported:
     def backend(self) -> BackendName:
         """What runs it."""
         return _BACKENDS[self.note.format]
+
+    def moved_to(self, folder: Path) -> Exported:
+        """Return the same export after its folder was renamed."""
+        members = {fold: folder / file.relative_to(self.model.folder) for fold, file in self.members.items()}
+        return replace(self, model=replace(self.model, folder=folder), members=members)
 
 
 def load_exported(folder: Path) -> Exported:

@@ -19,10 +19,11 @@ from medseg.errors import InputError
 from medseg.inference.hardware import free_memory_bytes
 from medseg.networks.footprint import peak_features
 from medseg.plan import ClassicUNetSpec, MedNeXtSpec, SegResNetSpec, SwinUNETRSpec, UNetSpec
-from medseg.preprocess import id_type, is_made_at_once, working_grid
+from medseg.preprocess import is_looked_at_first, is_made_at_once, working_grid
 from medseg.resample.lattice import Lattice
 from medseg.tiling import SLAB_BYTES
-from medseg.transforms.intensity import SLICES, is_fixed
+from medseg.transforms.intensity import SLICES
+from medseg.volume import id_type
 
 if TYPE_CHECKING:
     from medseg.geometry import Geometry
@@ -232,7 +233,7 @@ def _held_bytes(volume: Volume, working: Geometry, plan: Plan) -> int:
     whole = math.prod((len(plan.channels), *working.shape)) * FLOAT
     if is_made_at_once(plan):
         return whole + AT_ONCE_COPIES * math.prod(volume.array.shape) * FLOAT
-    return 0 if all(is_fixed(how) for how in plan.preprocess.normalisation) else whole
+    return whole if is_looked_at_first(plan) else 0
 
 
 def _mask_bytes(scan: Geometry, plan: Plan) -> int:

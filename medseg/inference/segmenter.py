@@ -29,10 +29,10 @@ from medseg.inference.opening import Asked, open_model
 from medseg.inference.sparing import Sparing
 from medseg.networks.crf import mean_field
 from medseg.plan import CrfRecipe
-from medseg.preprocess import Probabilities, Restoration, WorkingImage, id_type, nearest_slices
+from medseg.preprocess import Probabilities, Restoration, WorkingImage, nearest_slices
 from medseg.progress import Step, ignore
 from medseg.tiling import SLAB_BYTES, Slab, Tiling, stream_logits
-from medseg.volume import Segmentation, Volume
+from medseg.volume import Segmentation, Volume, id_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -117,7 +117,6 @@ class Segmenter:
         self.path = path
         self.model = model
         self.max_ram = max_ram
-        self._networks = tuple(networks)
         self._members = tuple(as_backend(n, path, dimensions=plan.network.dimensions) for n in networks)
         self._sparing = Sparing(self._predict, path.device)
         self._tiling = Tiling(
@@ -197,8 +196,8 @@ class Segmenter:
     def fast(self) -> Segmenter:
         """Return a segmenter of the same networks that sees scans on a grid `FASTER` times as coarse (``--fast``).
 
-        What the networks see is then that much smaller than in training, so masks are worse; docs/inference.md says by
-        how much on one data set. Slices of a 2-D network stay as far apart as they are.
+        What the networks see is then that much smaller than in training, so masks are worse. Slices of a 2-D network
+        stay as far apart as they are.
         """
         z, y, x = (
             mm if axis == self.plan.slice_axis else FASTER * mm
@@ -213,7 +212,7 @@ class Segmenter:
 
     def _like(self, **changes: Any) -> Segmenter:
         kept = {"path": self.path, "model": self.model, "mirrored": self.is_mirrored, "max_ram": self.max_ram}
-        return Segmenter(changes.pop("plan", self.plan), self._networks, **(kept | changes))
+        return Segmenter(changes.pop("plan", self.plan), self._members, **(kept | changes))
 
     def segment(
         self,

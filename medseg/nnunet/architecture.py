@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from medseg.errors import ModelError
-from medseg.nnunet.plans import ArchitectureArguments
+from medseg.nnunet.plans import ITSELF, ArchitectureArguments
 from medseg.plan import UNetSpec
 from medseg.plan.part import faults
 
@@ -51,7 +51,7 @@ def _spec(configuration: Configuration, *, has_batch_norm: bool) -> UNetSpec:
             f"the network is {class_name!r}",
             expected=f"{PLAIN} or {RESIDUAL}, the networks nnU-Net plans",
             where=_where(configuration),
-            remedy="Segment with nnU-Net itself",
+            remedy=ITSELF,
         )
     arguments = ArchitectureArguments.model_validate(configuration.own.architecture.arch_kwargs)
     dimensions = len(configuration.own.patch_size)
@@ -98,7 +98,7 @@ def _require_usual(arguments: ArchitectureArguments, dimensions: int, *, where: 
             f"the network has {found}",
             expected="a U-Net of convolution, instance or batch norm, and (leaky) ReLU, as nnU-Net plans it",
             where=where,
-            remedy="Segment with nnU-Net itself",
+            remedy=ITSELF,
         )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _MOST_BYTES = 64_000_000
 _MOST_PARENTS = 10
 M = TypeVar("M", bound=BaseModel)
+ITSELF = "Segment with nnU-Net itself"  # the remedy for all that medseg does not have
 SKIMAGE, TORCH = "resample_data_or_seg_to_shape", "resample_torch_fornnunet"
 
 

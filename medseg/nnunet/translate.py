@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from medseg.errors import MedsegError, ModelError
 from medseg.labels import LabelSet
 from medseg.nnunet.architecture import to_spec
-from medseg.nnunet.plans import SKIMAGE, TORCH
+from medseg.nnunet.plans import ITSELF, SKIMAGE, TORCH
 from medseg.plan import (
     AugmentPlan,
     ClipZScore,
@@ -38,7 +38,6 @@ _STORED = frozenset({"SimpleITKIO", "NibabelIO", "Tiff3DIO", "NaturalImage2DIO"}
 _TURNED = frozenset({"SimpleITKIOWithReorient", "NibabelIOWithReorient"})
 _RAS = "SAR"  # nnU-Net's "RAS" is along (x, y, z)
 _SMALLEST_STD = 1e-8  # nnU-Net divides by no less
-_ITSELF = "Segment with nnU-Net itself"
 
 
 def to_plan(configuration: Configuration, *, mirror_axes: Sequence[int], has_batch_norm: bool = False) -> Plan:
@@ -94,17 +93,17 @@ def _require_supported(configuration: Configuration, where: str) -> None:
             f"the configuration goes on from the masks of {own.previous_stage!r} (a cascade)",
             expected="a network that sees the scan alone, such as 3d_fullres, 3d_lowres or 2d",
             where=where,
-            remedy=_ITSELF,
+            remedy=ITSELF,
         )
     for found, known in ((own.preprocessor_name, "DefaultPreprocessor"), (plans.label_manager, "LabelManager")):
         if found != known:
-            raise ModelError(f"the plans name {found!r}", expected=known, where=where, remedy=_ITSELF)
+            raise ModelError(f"the plans name {found!r}", expected=known, where=where, remedy=ITSELF)
     if plans.image_reader_writer not in _STORED | _TURNED:
         raise ModelError(
             f"the plans name the reader {plans.image_reader_writer!r}",
             expected=f"one of {', '.join(sorted(_STORED | _TURNED))}",
             where=where,
-            remedy=_ITSELF,
+            remedy=ITSELF,
         )
     if sorted(plans.transpose_forward) != [0, 1, 2]:
         raise ModelError(
@@ -133,7 +132,7 @@ def _labels(configuration: Configuration, where: str) -> tuple[dict[int, str], i
                 f"the label {name!r} is a region, the union of {', '.join(map(str, ids))}",
                 expected="labels that exclude each other: regions overlap, and are not supported",
                 where=where,
-                remedy=_ITSELF,
+                remedy=ITSELF,
             )
         single[name] = ids[0]
     ignored = single.pop("ignore", None)
@@ -191,7 +190,7 @@ def _normalisation(configuration: Configuration, where: str) -> tuple[Normalisat
                 found.append(Unchanged())
             case _:
                 known = "CT-, ZScore-, RescaleTo01-, RGBTo01- or NoNormalization, with the intensities CT needs"
-                raise ModelError(f"channel {channel} has {scheme!r}", expected=known, where=where, remedy=_ITSELF)
+                raise ModelError(f"channel {channel} has {scheme!r}", expected=known, where=where, remedy=ITSELF)
     return tuple(found)
 
 
@@ -206,7 +205,7 @@ def _interpolation(function: str, arguments: Resampling, where: str) -> Interpol
             f"the plans resample by {function!r} with {arguments.model_dump(exclude_unset=True)}",
             expected=f"{SKIMAGE!r} of order 1 or 3, or {TORCH!r}, linear",
             where=where,
-            remedy=_ITSELF,
+            remedy=ITSELF,
         )
     return Interpolation(
         order=3 if order == 3 else 1,
@@ -223,6 +222,6 @@ def _scores(function: str, arguments: Resampling, where: str) -> Interpolation:
             f"the scores of the classes are resampled by splines of order {max(found.order, found.across)}",
             expected="linearly, as nnU-Net plans it",
             where=where,
-            remedy=_ITSELF,
+            remedy=ITSELF,
         )
     return found

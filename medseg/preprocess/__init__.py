@@ -11,8 +11,15 @@ neither the scan on the working grid nor the scores of all classes need be in me
 from __future__ import annotations
 
 from medseg.preprocess.grid import working_grid
-from medseg.preprocess.image import IMAGE_ORDER, WorkingImage, is_made_at_once, prepare, prepare_mask
-from medseg.preprocess.restoration import Probabilities, Restoration, id_type, restore
+from medseg.preprocess.image import (
+    IMAGE_ORDER,
+    WorkingImage,
+    is_looked_at_first,
+    is_made_at_once,
+    prepare,
+    prepare_mask,
+)
+from medseg.preprocess.restoration import Probabilities, Restoration, restore
 from medseg.preprocess.scan_first import nearest_slices
 
 __all__ = [
@@ -20,7 +27,7 @@ __all__ = [
     "Probabilities",
     "Restoration",
     "WorkingImage",
-    "id_type",
+    "is_looked_at_first",
     "is_made_at_once",
     "nearest_slices",
     "prepare",

@@ -61,20 +61,20 @@ class WorkingImage:
                 expected=f"{len(plan.channels)}: {', '.join(plan.channels)}",
             )
         _require_finite(volume)
-        normalisation = plan.preprocess.normalisation
-        require_one_each(normalisation, len(volume.array))
-        self.channels = plan.channels
+        require_one_each(plan.preprocess.normalisation, len(volume.array))
         self._made: dict[int, Tensor] = {}  # by their number, blocks of slices that may be wanted again
         self._scales: list[Scale] = []
         self._source: SlicedImage | None = None
         if is_made_at_once(plan):
             self._is_held = True
-            self.geometry = self._take(_at_once(volume, plan))
+            image = _at_once(volume, plan)
+            self.geometry = image.geometry
+            self._made = dict(enumerate(torch.split(torch.from_numpy(image.array), SLICES, dim=1)))
         else:
-            self._is_held = held and not all(is_fixed(how) for how in normalisation)
+            self._is_held = held and is_looked_at_first(plan)
             self.geometry = working_grid(volume.geometry, plan)
             self._source = SlicedImage(volume, onto=self.geometry, order=IMAGE_ORDER)
-            self._measure(plan)
+            self._measure(plan, self._source)
         self.shape = (len(volume.array), *self.geometry.shape)
         self._box = Box((0, 0, 0), self.geometry.shape)
 
@@ -119,12 +119,12 @@ class WorkingImage:
             scale.apply(channel)
         return block
 
-    def _measure(self, plan: Plan) -> None:
+    def _measure(self, plan: Plan, source: SlicedImage) -> None:
         """Learn each channel's scale: by a pass over all slices, where they must be looked at."""
         moments = [Moments() for _ in plan.channels]
-        if self._source is not None and not all(is_fixed(how) for how in plan.preprocess.normalisation):
-            for number in range(-(-self._source.shape[1] // SLICES)):
-                block = _raw(self._source, number)
+        if is_looked_at_first(plan):
+            for number in range(-(-source.shape[1] // SLICES)):
+                block = _raw(source, number)
                 moments = [known.joined(channel) for known, channel in zip(moments, block, strict=True)]
                 if self._is_held:
                     self._made[number] = block
@@ -132,10 +132,10 @@ class WorkingImage:
         for block in self._made.values():
             self._scaled(block)
 
-    def _take(self, image: Volume) -> Geometry:
-        """Keep an image that was made at once, as blocks; return its grid."""
-        self._made = dict(enumerate(torch.split(torch.from_numpy(image.array), SLICES, dim=1)))
-        return image.geometry
+
+def is_looked_at_first(plan: Plan) -> bool:
+    """Tell whether a plan's normalisation looks at the image before it changes a voxel."""
+    return not all(map(is_fixed, plan.preprocess.normalisation))
 
 
 def is_made_at_once(plan: Plan) -> bool:

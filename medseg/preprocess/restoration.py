@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from medseg.errors import ModelError
 from medseg.resample.cells import Cells, LabelsBetween
 from medseg.resample.lattice import Lattice
-from medseg.volume import Segmentation, Volume
+from medseg.volume import Segmentation, id_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from medseg.geometry import Geometry
     from medseg.labels import LabelSet
+    from medseg.volume import Volume
 
 _GATHERED = 4_000_000  # scores taken from memory at once
 
@@ -178,11 +179,6 @@ def restore(logits: Volume, onto: Geometry, labels: LabelSet) -> Segmentation:
     restoration = Restoration(logits.geometry, onto, labels)
     restoration.add(torch.from_numpy(logits.array))
     return Segmentation(restoration.mask, onto, labels)
-
-
-def id_type(labels: LabelSet) -> type[np.uint8 | np.uint16]:
-    """Return the smallest type that holds the ids of a label set."""
-    return np.uint8 if max(labels.ids, default=0) <= np.iinfo(np.uint8).max else np.uint16
 
 
 def _winners(scores_zyxk: Tensor) -> NDArray[np.int64]:

@@ -14,11 +14,11 @@ mask is background, and an image is `fill`, or goes on as its edge where `fill` 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from medseg.errors import GeometryError
+from medseg.errors import GeometryError, InputError
 from medseg.resample.copying import copied
 from medseg.resample.images import interpolated_between_faces
 from medseg.resample.lattice import Lattice
@@ -27,6 +27,8 @@ from medseg.resample.sliced import Order, SlicedImage
 from medseg.volume import Segmentation, Volume
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from medseg.geometry import Geometry
 
 __all__ = ["SlicedImage", "resample", "resized"]
@@ -81,7 +83,10 @@ def resample(
     if order not in (1, 3):
         raise GeometryError(f"there is no interpolation of order {order}", expected="1 (linear) or 3 (cubic)")
     if isinstance(x, Volume):
-        return Volume(SlicedImage(x, onto=onto, order=order, fill=fill).whole(), onto, x.channels)
+        image = SlicedImage(x, onto=onto, order=order, fill=fill)
+        if not image.is_copy:
+            _require_finite(x.array)
+        return Volume(image.whole(), onto, x.channels)
     if fill is not None:
         raise GeometryError("a mask was given a fill value", expected="none: outside its grid a mask is background")
     lattice = Lattice.between(x.geometry, onto)
@@ -116,3 +121,10 @@ def resized(x: Volume, *, onto: Geometry, order: Order = 3, apart: int | None = 
     """
     channels = [interpolated_between_faces(c, onto.shape, order=order, apart=apart, across=across) for c in x.array]
     return Volume(np.stack(channels), onto, x.channels)
+
+
+def _require_finite(array_czyx: NDArray[Any]) -> None:
+    if array_czyx.dtype.kind == "f" and not all(np.isfinite(plane).all() for image in array_czyx for plane in image):
+        raise InputError(
+            "the image holds numbers that are not finite", expected="finite voxels", remedy="Replace them first"
+        )

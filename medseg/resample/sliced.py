@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from medseg.errors import InputError
 from medseg.resample.copying import Copying
 from medseg.resample.images import AlongAxes, Obliquely
 from medseg.resample.lattice import Lattice
@@ -33,18 +32,18 @@ class SlicedImage:
     onto : Geometry
         The other grid.
     order, fill
-        As `medseg.resample.resample`.
-
-    Raises
-    ------
-    InputError
-        Where the image is to be interpolated and holds numbers that are not finite.
+        As `medseg.resample.resample`. Numbers that are not finite are not looked for.
     """
 
     def __init__(self, volume: Volume, *, onto: Geometry, order: Order = 1, fill: float | None = None) -> None:
         self.shape = (len(volume.array), *onto.shape)
         self._array = volume.array
         self._way = _way(volume, Lattice.between(volume.geometry, onto), order=order, fill=fill)
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether voxels are taken over bit for bit."""
+        return isinstance(self._way, Copying)
 
     def slices(self, start: int, stop: int) -> NDArray[Any]:
         """Return slices `start` to `stop` of all channels, (C, n, Y, X); float32, but where voxels are copied."""
@@ -65,15 +64,7 @@ def _way(volume: Volume, lattice: Lattice, *, order: Order, fill: float | None) 
     whole = lattice.whole_steps()
     if whole is not None:
         return Copying(whole, fill=fill)
-    _require_finite(volume.array)
     steps = lattice.steps()
     if steps is None:
         return Obliquely(lattice, order=order, fill=fill)
     return AlongAxes(steps, volume.geometry.shape, order=order, fill=fill)
-
-
-def _require_finite(array_czyx: NDArray[Any]) -> None:
-    if array_czyx.dtype.kind == "f" and not all(np.isfinite(plane).all() for image in array_czyx for plane in image):
-        raise InputError(
-            "the image holds numbers that are not finite", expected="finite voxels", remedy="Replace them first"
-        )

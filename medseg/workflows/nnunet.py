@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from medseg import __version__
 from medseg.errors import ModelError, PlanError
@@ -15,7 +15,6 @@ from medseg.nnunet import (
     read_checkpoint,
     read_configuration,
     to_plan,
-    to_spec,
     to_state,
     unpacked,
 )
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from medseg.model import Model
     from medseg.nnunet import Checkpoint, Configuration, TrainedFolder
+    from medseg.plan import UNetSpec
 
 _CHECKPOINTS = ("final", "best")
 _LIMITS = (
@@ -152,9 +152,8 @@ def _made(trained: TrainedFolder, checkpoints: Mapping[int, Checkpoint], output:
             where=str(trained.path),
         )
     configuration = read_configuration(trained.path, name)
-    batch_norm = has_batch_norm(first.weights)
-    plan = to_plan(configuration, mirror_axes=first.mirror_axes, has_batch_norm=batch_norm)
-    spec = to_spec(configuration, has_batch_norm=batch_norm)
+    plan = to_plan(configuration, mirror_axes=first.mirror_axes, has_batch_norm=has_batch_norm(first.weights))
+    spec = cast("UNetSpec", plan.network)  # the one kind a configuration becomes
     members = {}
     for (fold, checkpoint), path in zip(checkpoints.items(), trained.members.values(), strict=True):
         members[fold] = to_state(checkpoint.weights, spec, where=str(path))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medseg.errors import InputError
-from medseg.volume import Segmentation
+from medseg.volume import Segmentation, id_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from medseg.rois import RoiRules
 
 _MOST_SETS = np.iinfo(np.uint16).max
-_BYTE = np.iinfo(np.uint8).max
 
 
 class Cover:
@@ -79,8 +78,7 @@ class Cover:
             Where the rules do not say what a voxel is, with the number of such voxels.
         """
         place = {structure: (n, rule) for n, (structure, rule) in enumerate(taken)}
-        kind = np.uint8 if max(rules.labels.ids, default=0) <= _BYTE else np.uint16
-        table = np.zeros(len(self._place), kind)
+        table = np.zeros(len(self._place), id_type(rules.labels))
         voxels = self._voxels()
         for number, members in enumerate(self.sets):
             if number and voxels[number]:
