@@ -80,6 +80,8 @@ def apply(segmentation: Segmentation, plan: PostprocessPlan) -> Segmentation:
         mask = remove_small(mask, segmentation.labels.ids, minimum_voxels=voxels, connectivity=plan.connectivity)
     if plan.fill_holes:
         mask = fill_holes(mask, plan.fill_holes)
+    if mask is segmentation.array:
+        return segmentation
     return Segmentation(mask, segmentation.geometry, segmentation.labels)
 
 

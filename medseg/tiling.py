@@ -290,13 +290,21 @@ class _Ring:
     """Slices of logits that windows are still added to: slice z lies in row z % depth."""
 
     def __init__(self, depth: int, padding: _Padding, tiling: Tiling) -> None:
-        self._padding = padding
-        self._logits_zyxk = torch.zeros(depth, *padding.shape[1:], tiling.classes)
+        self._padding, self._depth, self._classes = padding, depth, tiling.classes
+        self._sums_zyxk = torch.zeros(0)  # made with the first window
         self._least = 0.0
         self._count_zyx: Tensor | None = None  # what weights sum to, where that is not one
         if tiling.style == "monai":
             self._least = max(math.prod(_gaussian_end(side) for side in tiling.patch_size), _MONAI_LEAST)
-            self._count_zyx = torch.zeros(self._logits_zyxk.shape[:3])
+            self._count_zyx = torch.zeros(depth, *padding.shape[1:])
+
+    def _make(self, logits_kzyx: Tensor) -> None:
+        """Make the rows: in memory, a voxel's classes lie side by side where the network's do, else before y and x."""
+        _, y, x = self._padding.shape
+        if logits_kzyx.stride(0) == 1:
+            self._sums_zyxk = torch.zeros(self._depth, y, x, self._classes)
+        else:
+            self._sums_zyxk = torch.zeros(self._depth, self._classes, y, x).permute(0, 2, 3, 1)
 
     def add(self, logits_kzyx: Tensor, windows: tuple[Window, Window, Window]) -> None:
         """Add one window's weighted logits, a few slices at a time to stay in the cache."""
@@ -304,40 +312,49 @@ class _Ring:
         y, x = (slice(w.start, w.start + len(w.weights)) for w in (window_y, window_x))
         weights_yx = torch.outer(window_y.weights, window_x.weights).to(torch.float32)
         weights_z = window_z.weights.to(torch.float32)
+        if not self._sums_zyxk.numel():
+            self._make(logits_kzyx)
         logits_zyxk = logits_kzyx.permute(1, 2, 3, 0)
-        depth = len(self._logits_zyxk)
         row = 0
         while row < len(weights_z):
-            first = (window_z.start + row) % depth
-            last = min(first + _SLICES_AT_ONCE, depth, first + len(weights_z) - row)
+            first = (window_z.start + row) % self._depth
+            last = min(first + _SLICES_AT_ONCE, self._depth, first + len(weights_z) - row)
             part = slice(row, row + last - first)
             weights_zyx = weights_z[part, None, None] * weights_yx
             if self._count_zyx is not None:
                 weights_zyx.clamp_(min=self._least)
                 self._count_zyx[first:last, y, x] += weights_zyx
-            self._logits_zyxk[first:last, y, x].addcmul_(logits_zyxk[part], weights_zyx[..., None])
+            self._sums_zyxk[first:last, y, x].addcmul_(logits_zyxk[part], weights_zyx[..., None])
             row = part.stop
 
     def taken(self, slices: range) -> Iterator[Slab]:
         """Yield finished slices in parts that take little memory, without padding, and leave zeros behind."""
-        most = max(1, SLAB_BYTES // self._logits_zyxk[0].nbytes)
+        _, y, x = self._padding.shape
+        most = max(1, SLAB_BYTES // (4 * self._classes * y * x))
         for start in range(slices.start, slices.stop, most):
             yield from self._part(range(start, min(start + most, slices.stop)))
 
     def _part(self, slices: range) -> Iterator[Slab]:
-        rows = torch.tensor([z % len(self._logits_zyxk) for z in slices])
-        (top, *low), (own_z, *own) = self._padding.before, self._padding.inner
+        (top, *_), (own_z, own_y, own_x) = self._padding.before, self._padding.inner
         first, last = max(slices.start, top), min(slices.stop, top + own_z)
         if first < last:
-            inner = rows[first - slices.start : last - slices.start]
-            y, x = (slice(b, b + n) for b, n in zip(low, own, strict=True))
-            block = self._logits_zyxk[inner]
-            if self._count_zyx is not None:
-                block /= self._count_zyx[inner][..., None]
-            yield Slab(first - top, block[:, y, x].permute(3, 0, 1, 2))
-        self._logits_zyxk[rows] = 0
+            block = torch.empty(last - first, own_y, own_x, self._classes)
+            for z in range(first, last):
+                self._copy(z, block[z - first])
+            yield Slab(first - top, block.permute(3, 0, 1, 2))
+        rows = torch.tensor([z % self._depth for z in slices])
+        self._sums_zyxk[rows] = 0
         if self._count_zyx is not None:
             self._count_zyx[rows] = 0
+
+    def _copy(self, z: int, out_yxk: Tensor) -> None:
+        """Copy a finished slice without its padding."""
+        row = z % self._depth
+        (_, *low), (_, *own) = self._padding.before, self._padding.inner
+        y, x = (slice(b, b + n) for b, n in zip(low, own, strict=True))
+        out_yxk.copy_(self._sums_zyxk[row, y, x])
+        if self._count_zyx is not None:
+            out_yxk /= self._count_zyx[row, y, x, None]
 
 
 def _gaussian_end(patch: int) -> float:

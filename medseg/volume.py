@@ -140,6 +140,16 @@ def _counts(mask_zyx: NDArray[Any], *, at_least: int = 1) -> NDArray[np.int64]:
     """Count every value slice by slice: NumPy counts 64-bit numbers, and a whole mask of them is eight masks."""
     total = np.zeros(max(at_least, int(mask_zyx.max()) + 1), dtype=np.int64)
     for slice_yx in mask_zyx:
-        counts = np.bincount(slice_yx.ravel().astype(np.intp))
-        total[: len(counts)] += counts
+        counts = _counts_of_bytes(slice_yx) if mask_zyx.dtype == np.uint8 else np.bincount(slice_yx.ravel())
+        total[: len(counts)] += counts[: len(total)]
     return total
+
+
+def _counts_of_bytes(array: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the counts (256,) of all values, taken two voxels at a time, which is nearly twice as fast."""
+    flat = array.ravel()
+    pairs = np.bincount(flat[: len(flat) // 2 * 2].view(np.uint16), minlength=1 << 16).reshape(256, 256)
+    counts = pairs.sum(axis=0) + pairs.sum(axis=1)
+    if len(flat) % 2:
+        counts[flat[-1]] += 1
+    return np.asarray(counts)

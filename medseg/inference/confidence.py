@@ -29,8 +29,8 @@ class Confidence:
     def add(self, logits_kzyx: Tensor, mask_zyx: NDArray[Any]) -> None:
         """Take note of slices: their scores (K, n, Y, X), and which label won where."""
         rows = logits_kzyx.permute(1, 2, 3, 0)[torch.from_numpy(mask_zyx > 0)]
-        log_probability = rows.amax(dim=1) - rows.logsumexp(dim=1)
-        self._sum += float(log_probability.exp().sum(dtype=torch.float64))
+        odds = rows.sub_(rows.amax(dim=1, keepdim=True)).exp_().sum(dim=1)  # of all classes against the one that won
+        self._sum += float(odds.reciprocal_().sum(dtype=torch.float64))
         self._voxels += len(rows)
 
     @property

@@ -345,7 +345,7 @@ class Segmenter:
             total = self._members[0](windows)
             for member in self._members[1:]:
                 total += member(windows)
-            return total / len(self._members)
+            return total if len(self._members) == 1 else total / len(self._members)
 
 
 class _Timed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from medseg.errors import ModelError
-from medseg.resample.cells import Cells, LabelsBetween
+from medseg.resample.cells import Cells, LabelsBetween, Places
 from medseg.resample.lattice import Lattice
 from medseg.volume import Segmentation, id_type
 
@@ -109,7 +110,7 @@ class Restoration:
     def _settled(self, first: int, rows: Tensor) -> NDArray[Any]:
         """Settle what lies in a block's cells, and return the labels that win on the working grid."""
         winners = self._ids[_winners(rows)]
-        self._between.add(winners, first, lambda positions: self._ids[_strongest(rows, positions)])
+        self._between.add(winners, first, lambda places: self._ids[_strongest(rows, places)])
         return winners
 
 
@@ -144,8 +145,8 @@ class Probabilities:
             for box, positions, is_here in self._cells.chunks(first, stop - (stop < self._slabs.depth)):
                 positions[0] = positions[0] - first
                 here = np.ones(box.shape, dtype=bool) if is_here is None else is_here
-                flat = [np.broadcast_to(p, box.shape)[here] for p in positions]
-                scores = torch.cat([found.softmax(dim=1) for found in _interpolated(rows, flat)])
+                places = Places(positions, box.shape, np.flatnonzero(here))
+                scores = torch.cat([found.softmax(dim=1) for found in _interpolated(rows, places)])
                 part = self._out[(slice(None), *box.slices)]
                 part[:, here] = scores.t().numpy()
                 is_inside = self._cells.inside(box) if self._is_cropped else None
@@ -186,46 +187,77 @@ def _winners(scores_zyxk: Tensor) -> NDArray[np.int64]:
     return scores_zyxk.max(dim=-1).indices.numpy()
 
 
-def _strongest(scores_zyxk: Tensor, positions: Sequence[NDArray[np.float64]]) -> NDArray[np.int64]:
-    """Return the class with the largest interpolated score at positions inside the slab."""
-    return np.concatenate([scores.argmax(dim=1).numpy() for scores in _interpolated(scores_zyxk, positions)])
+def _strongest(scores_zyxk: Tensor, places: Places) -> NDArray[np.int64]:
+    """Return the class with the largest interpolated score at places inside the slab."""
+    return np.concatenate([scores.argmax(dim=1).numpy() for scores in _interpolated(scores_zyxk, places)])
 
 
-def _interpolated(scores_zyxk: Tensor, positions: Sequence[NDArray[np.float64]]) -> Iterator[Tensor]:
-    """Yield the scores (m, K) at positions, some at a time.
+def _interpolated(scores_zyxk: Tensor, places: Places) -> Iterator[Tensor]:
+    """Yield the scores (m, K) at places, some at a time.
 
     The scores of a voxel lie side by side, so that a corner of a cell is one place in memory, whatever the number of
-    classes.
+    classes. Where all places lie between the same two slices and are many, these are mixed first, which halves the
+    corners.
 
     Parameters
     ----------
     scores_zyxk : (Z, Y, X, K) float32
         Scores of all classes.
-    positions : three arrays (M,)
-        Index along z, y and x.
+    places : Places
+        Where.
     """
     *shape, classes = scores_zyxk.shape
+    axes: tuple[int, ...] = (0, 1, 2)
+    if places.positions[0].size == 1 and len(places) > shape[1] * shape[2] // 4:
+        scores_zyxk, axes = _level(scores_zyxk, places.positions[0].item()), (1, 2)
     table = scores_zyxk.reshape(-1, classes)
     chunk = max(1, _GATHERED // classes)
-    for start in range(0, len(positions[0]), chunk):
-        places, weights = _corners([p[start : start + chunk] for p in positions], shape)
-        yield F.embedding_bag(places, table, per_sample_weights=weights, mode="sum")
+    for start in range(0, len(places), chunk):
+        corners, weights = _corners(places.part(start, start + chunk), shape, axes)
+        yield F.embedding_bag(corners, table, per_sample_weights=weights, mode="sum")
 
 
-def _corners(positions: Sequence[NDArray[np.float64]], shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return for each of M positions the flat index (M, 8) of the voxels around it, and their weights (M, 8)."""
+def _level(scores_zyxk: Tensor, z: float) -> Tensor:
+    """Return the scores (Y, X, K) between two slices."""
+    lower, share = _cell(np.array(z), len(scores_zyxk))
+    upper = min(int(lower) + 1, len(scores_zyxk) - 1)
+    return torch.lerp(scores_zyxk[int(lower)], scores_zyxk[upper], float(share))
+
+
+def _corners(places: Places, shape: Sequence[int], axes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return for each of M places the flat index of the voxels around it along `axes`, and their weights.
+
+    Returns
+    -------
+    tuple of Tensor
+        int64 and float32 (M, 4) where `axes` are the last two, (M, 8) where they are all.
+    """
     strides = (shape[1] * shape[2], shape[2], 1)
-    first = np.zeros(len(positions[0]), dtype=np.int64)
-    steps, shares = [], []
-    for p, n, stride in zip(positions, shape, strides, strict=True):
-        lower = np.minimum(p.astype(np.int64), max(n - 2, 0))  # the last voxel is the upper end of the last cell
-        fraction = (p - lower).astype(np.float32)
-        first += lower * stride
-        steps.append((0, stride if n > 1 else 0))
-        shares.append((1 - fraction, fraction))
-    offsets = np.array([sum(step) for step in itertools.product(*steps)])
-    weights = np.empty((len(first), 8), dtype=np.float32)
-    for column, (z, y, x) in enumerate(itertools.product(*shares)):
-        np.multiply(z, y, out=weights[:, column])
-        weights[:, column] *= x
-    return torch.from_numpy(first[:, None] + offsets), torch.from_numpy(weights)
+    lowest = np.zeros(len(places), dtype=np.int64)
+    steps: list[tuple[int, int]] = []
+    shares: list[tuple[Tensor, Tensor]] = []
+    for axis in axes:
+        lower, fraction = _cells(places, axis, shape[axis])
+        lowest += lower * strides[axis]
+        steps.append((0, strides[axis] if shape[axis] > 1 else 0))
+        upper = torch.from_numpy(fraction)
+        shares.append((1 - upper, upper))
+    offsets = torch.tensor([sum(step) for step in itertools.product(*steps)])
+    weights = torch.stack([reduce(torch.mul, sides) for sides in itertools.product(*shares)], dim=1)
+    return torch.from_numpy(lowest)[:, None] + offsets, weights
+
+
+def _cells(places: Places, axis: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return each place's cell along an axis, and how far in it lies; worked out where that is less work."""
+    positions = places.positions[axis]
+    if positions.size > len(places):
+        return _cell(places.at(positions), count)
+    lower, fraction = _cell(positions, count)
+    return places.at(lower), places.at(fraction)
+
+
+def _cell(positions: NDArray[np.float64], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the lower voxel of the cell that holds each position, and how far in it lies, 0 to 1."""
+    last = max(count - 2, 0)  # the last voxel is the upper end of the last cell
+    lower = np.minimum(positions.astype(np.int64), last)
+    return lower, (positions - lower).astype(np.float32)

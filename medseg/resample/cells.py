@@ -6,7 +6,8 @@ The source comes in slabs of slices, in rising order: a target voxel is settled 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from medseg.resample.lattice import Lattice
 
-    Decide = Callable[[Sequence[NDArray[np.float64]]], NDArray[Any]]
+    Decide = Callable[["Places"], NDArray[Any]]
 
 _CHUNK_VOXELS = 500_000  # of the target, settled together: where all their cells differ, a hundred bytes for each
 
@@ -43,6 +44,47 @@ class Chunk(NamedTuple):
     is_here: NDArray[np.bool_] | None
 
 
+class Places:
+    """Some voxels of a block, and where they lie in the source.
+
+    Parameters
+    ----------
+    positions : three arrays
+        Source index of the block along z, y and x; they broadcast to its shape.
+    shape : tuple of int
+        Of the block.
+    index : (M,) int
+        The voxels, by their place in the flat block.
+    """
+
+    def __init__(
+        self, positions: Sequence[NDArray[np.float64]], shape: tuple[int, ...], index: NDArray[np.intp]
+    ) -> None:
+        self.positions, self.shape, self.index = positions, shape, index
+
+    def __len__(self) -> int:
+        """Return how many voxels there are."""
+        return len(self.index)
+
+    @cached_property
+    def coordinates(self) -> tuple[NDArray[np.intp], ...]:
+        """The voxels' index (M,) along each axis of the block."""
+        return np.unravel_index(self.index, self.shape)
+
+    def at(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the values (M,) at the voxels, of an array that broadcasts to the block."""
+        along = [axis for axis, n in enumerate(values.shape) if n > 1]
+        if len(along) > 1:
+            return np.asarray(np.broadcast_to(values, self.shape)[self.coordinates])
+        if not along:
+            return np.full(len(self), values.item(), dtype=values.dtype)
+        return values.ravel().take(self.coordinates[along[0]])
+
+    def part(self, start: int, stop: int) -> Self:
+        """Return some of the voxels."""
+        return type(self)(self.positions, self.shape, self.index[start:stop])
+
+
 class Cells:
     """The target's voxels by the source's cells they lie in.
 
@@ -55,15 +97,19 @@ class Cells:
     """
 
     def __init__(self, lattice: Lattice, shape_zyx: Sequence[int]) -> None:
-        self.lattice, self.shape = lattice, tuple(shape_zyx)
+        self.lattice, self.shape = lattice.straightened(), tuple(shape_zyx)
         self._axis = int(np.abs(lattice.matrix[0]).argmax())  # the target's axis that mostly runs along the source's z
+        self._is_level = self.lattice.steps() is not None
 
     def chunks(self, first: int, stop: int) -> Iterator[Chunk]:
-        """Yield the target voxels whose cell's lower slice is from `first` to before `stop`, some at a time."""
+        """Yield the target voxels whose cell's lower slice is from `first` to before `stop`, some at a time.
+
+        Where the target's rows lie between two slices of the source each, they come one by one.
+        """
         rows = self._rows(first, stop)
         shape = list(self.lattice.shape)
         per_row = math.prod(shape) // shape[self._axis]
-        depth = max(1, _CHUNK_VOXELS // per_row)
+        depth = 1 if self._is_level else max(1, _CHUNK_VOXELS // per_row)
         for start in range(rows.start, rows.stop, depth):
             box = self._box(start, min(start + depth, rows.stop))
             part = self.lattice.cropped(box)
@@ -128,8 +174,7 @@ class LabelsBetween:
         first : int
             The slab's first slice.
         decide : callable
-            Given the index along z, y and x (three arrays (M,), z counted from `first`) of positions in cells whose
-            labels differ, returns their labels (M,).
+            Given the M `Places` in cells whose labels differ, z counted from `first`, returns their labels (M,).
         """
         is_mixed = None if self._is_copy else _mixed_cells(labels_zyx)
         stop = first + len(labels_zyx)
@@ -139,9 +184,9 @@ class LabelsBetween:
             labels = picked(labels_zyx, near)
             if is_mixed is not None:
                 is_doubtful = picked(is_mixed, near)
-                mixed = np.nonzero(is_doubtful if is_here is None else is_doubtful & is_here)
-                if mixed[0].size:
-                    labels[mixed] = decide([np.broadcast_to(p, box.shape)[mixed] for p in positions])
+                mixed = np.flatnonzero(is_doubtful if is_here is None else is_doubtful & is_here)
+                if mixed.size:
+                    labels.reshape(-1)[mixed] = decide(Places(positions, box.shape, mixed))
             is_inside = self._cells.inside(box)
             if is_inside is not None:
                 labels[~is_inside] = 0

@@ -75,6 +75,16 @@ class Lattice:
         z, y, x = (Step(s.source_axis, round(s.offset), round(s.stride), s.count) for s in steps)
         return z, y, x
 
+    def straightened(self) -> Self:
+        """Return the map with nothing but its `steps` where it has such; rounding leaves traces beside them."""
+        steps = self.steps()
+        if steps is None:
+            return self
+        matrix = np.zeros((3, 3))
+        for target_axis, step in enumerate(steps):
+            matrix[step.source_axis, target_axis] = step.stride
+        return type(self)(matrix, self.offset, self.shape)
+
     def cropped(self, box: Box) -> Self:
         """Return the map of a part of the target."""
         return type(self)(self.matrix, self.offset + self.matrix @ np.array(box.start, dtype=np.float64), box.shape)

@@ -16,10 +16,9 @@ import numpy as np
 from medseg.resample.cells import labels_between
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
+    from medseg.resample.cells import Places
     from medseg.resample.lattice import Lattice
 
 _TIE = 1e-9  # weights closer than this are equal
@@ -42,11 +41,12 @@ def interpolated_labels(mask_zyx: NDArray[Any], lattice: Lattice) -> NDArray[Any
         (Z, Y, X) of the lattice, in the mask's type.
     """
     mask = np.ascontiguousarray(mask_zyx)
-    return labels_between(mask, lattice, lambda positions: _heaviest(mask, positions))
+    return labels_between(mask, lattice, lambda places: _heaviest(mask, places))
 
 
-def _heaviest(mask: NDArray[Any], positions: Sequence[NDArray[np.float64]]) -> NDArray[Any]:
-    """Return the label with the largest summed weight at each position; ties go to the lower id."""
+def _heaviest(mask: NDArray[Any], places: Places) -> NDArray[Any]:
+    """Return the label with the largest summed weight at each place; ties go to the lower id."""
+    positions = [places.at(p) for p in places.positions]
     first = [np.floor(p).astype(np.intp) for p in positions]
     fraction = [p - i for p, i in zip(positions, first, strict=True)]
     labels, weights = [], []
