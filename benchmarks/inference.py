@@ -9,14 +9,15 @@ Prints a table in Markdown. Programs take turns within each round; seconds and m
   rest-3, rest-14       a stand-in network that costs nearly nothing: everything else
   classes-105           the same with 105 classes; other programs may take 17 GB of addresses, as much as fits a machine
   labels                agreement with sums over all windows in double precision, and with flat weights as the control
-  slices                peak memory of scans of other lengths
+  slices                peak memory of scans of other lengths, lean
   max-ram               memory of the whole command under `--max-ram`
   limit                 share of what this machine's matrix product would reach
   first                 what only the first case costs
   batch                 eight files, with and without reading and writing beside the network
 
 `growth` is the peak of resident memory beyond what was held with programs imported, weights loaded and the scan in
-memory; `peak` is all of it, of a whole command with its child processes. nnU-Net lies in an environment of its own
+memory; `peak` is all of it, of a whole command with its child processes. medseg keeps freed memory for itself, as its
+command does; `lean` gives it back, as under `--max-ram`. nnU-Net lies in an environment of its own
 (`pip install nnunetv2==2.8.1`), named by --nnunet-python; without it its rows say "not run".
 """
 
@@ -49,7 +50,8 @@ ADDRESSES = 17_000_000_000
 BATCH = 8
 TOLERANCE = 1e-3  # of the largest score, between our network and nnU-Net's
 PROGRAMS = ("medseg", "nnU-Net", "MONAI")
-MODULES = {"medseg": "by_medseg", "nnU-Net": "by_nnunet", "MONAI": "by_monai"}
+LEAN = "medseg, lean"
+MODULES = {"medseg": "by_medseg", LEAN: "by_medseg", "nnU-Net": "by_nnunet", "MONAI": "by_monai"}
 NNUNET = "from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder as go; go()"
 
 
@@ -92,6 +94,7 @@ class Asked:
             "about": cases.as_json(self.size, classes),
             "device": self.device,
             "precision": self.precision,
+            "keeps": program == "medseg",
             "times": 1,
         }
 
@@ -119,9 +122,11 @@ def converted(asked: Asked, ours: Path, theirs: Path, classes: int) -> None:
         raise SystemExit(f"nnU-Net's network is not ours: {answer}")
 
 
-def in_turns(asked: Asked, work: Callable[[str], dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def in_turns(
+    asked: Asked, work: Callable[[str], dict[str, Any]], programs: Sequence[str] = PROGRAMS
+) -> dict[str, list[dict[str, Any]]]:
     """Return what every program that is there answered, round by round; one that failed is not asked again."""
-    there = [name for name in PROGRAMS if asked.python(name)]
+    there = [name for name in programs if asked.python(name)]
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in there}
     for _ in range(asked.rounds):
         for name in there:
@@ -133,7 +138,7 @@ def in_turns(asked: Asked, work: Callable[[str], dict[str, Any]]) -> dict[str, l
 def compared(row: str, answers: dict[str, list[dict[str, Any]]], remarks: dict[str, str]) -> Iterator[str]:
     """Yield a row for every program, and what the others take as multiples of ours."""
     ours = answers["medseg"]
-    for name in PROGRAMS:
+    for name in (*answers, *(name for name in PROGRAMS if name not in answers)):
         runs = answers.get(name)
         if not runs:
             yield told(row, name, *[""] * 5, "not run")
@@ -142,7 +147,7 @@ def compared(row: str, answers: dict[str, list[dict[str, Any]]], remarks: dict[s
         else:
             seconds, network = middle(runs, "seconds"), middle(runs, "network")
             words = [remarks.get(name, "")]
-            if name != "medseg" and "failed" not in ours[-1]:
+            if MODULES[name] != "by_medseg" and "failed" not in ours[-1]:
                 words.insert(0, times(runs, ours))
             if "vram_mb" in runs[0]:
                 words.append(f"VRAM {middle(runs, 'vram_mb'):.0f} MB")
@@ -157,11 +162,11 @@ def memory(asked: Asked, row: str, classes: int, *, network: bool = True) -> Ite
     def once(program: str) -> dict[str, Any]:
         job = asked.job(program, classes, network=network)
         python = asked.python(program) or ""
-        confined = bound if program != "medseg" else None
+        confined = None if MODULES[program] == "by_medseg" else bound
         answer = children.ask(MODULES[program], job, python=python, limit_bytes=confined)
         return answer if "failed" in answer else answer["runs"][0] | {"mask": job["mask"]}
 
-    answers = in_turns(asked, once)
+    answers = in_turns(asked, once, PROGRAMS if network else (*PROGRAMS, LEAN))
     yield from compared(row, answers, likeness(answers))
 
 
@@ -237,12 +242,12 @@ def slices(asked: Asked) -> Iterator[str]:
     scan = cases.load_scan(asked.folder)
     for count in asked.size.slices:
         cases.save_scan(cases.stretched(scan, count), asked.folder, "long")
-        answer = children.ask("by_medseg", asked.job("medseg", 3, network=False, scan="long"), python=sys.executable)
+        answer = children.ask("by_medseg", asked.job(LEAN, 3, network=False, scan="long"), python=sys.executable)
         if "failed" in answer:
             yield told("slices", "medseg", *[""] * 5, f"{count} slices: fails: {answer['failed']}")
             continue
         run = answer["runs"][0]
-        mask_mb = np.load(asked.folder / "medseg-3-False-long.npy", mmap_mode="r").nbytes / 1e6
+        mask_mb = np.load(asked.folder / f"{LEAN}-3-False-long.npy", mmap_mode="r").nbytes / 1e6
         words = f"{count} slices; scan and mask {answer['arrays_mb']:.0f} MB; growth beyond the mask"
         rest, growth = run["seconds"] - run["network"], run["growth_mb"] - mask_mb
         yield told("slices", "medseg", run["seconds"], run["network"], rest, growth, run["peak_mb"], words)

@@ -16,6 +16,7 @@ BEGAN = time.perf_counter()
 import numpy as np  # noqa: E402 - importing is timed, too
 
 from medseg.batch import BatchOptions, run_batch  # noqa: E402
+from medseg.cli.process import keep_memory  # noqa: E402
 from medseg.inference import Segmenter, resolve_path  # noqa: E402
 from side_by_side.cases import SIZES, load_scan, make_plan  # noqa: E402
 from side_by_side.measured import Clocked, StandIn, answered, spent  # noqa: E402
@@ -30,6 +31,8 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
 
 def segment(job: dict[str, Any]) -> dict[str, Any]:
     """Return what segmenting a scan took, each time."""
+    if job["keeps"]:
+        keep_memory()
     scan = load_scan(Path(job["folder"]), job["scan"])
     began = time.perf_counter()
     if job["model"]:
