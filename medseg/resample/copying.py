@@ -74,7 +74,7 @@ def viewed(array: NDArray[Any], steps: Sequence[Step]) -> NDArray[Any] | None:
     spans = [_span(step, n) for step, n in zip(steps, source.shape[lead:], strict=True)]
     if any(stop - start != step.count for (start, stop), step in zip(spans, steps, strict=True)):
         return None
-    view: NDArray[Any] = source[(..., *_taken(steps, spans))]
+    view: NDArray[Any] = source[(*[slice(None)] * lead, *_taken(steps, spans))]
     return view
 
 

@@ -191,6 +191,7 @@ print(scan.array.nbytes, most, seen, held("RssAnon") - own - mask.nbytes)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells anonymous memory apart")
 def test_a_mapped_scan_takes_no_memory_of_its_own(tmp_path: Path) -> None:
     for name, slices in (("small.nii", 8), ("large.nii", 400)):
