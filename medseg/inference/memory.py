@@ -24,7 +24,7 @@ from medseg.preprocess import is_looked_at_first, is_made_at_once, working_grid
 from medseg.resample.lattice import Lattice
 from medseg.tiling import SLAB_BYTES
 from medseg.transforms.intensity import SLICES
-from medseg.volume import id_type
+from medseg.volume import id_type, is_mapped
 
 if TYPE_CHECKING:
     from medseg.geometry import Geometry
@@ -54,7 +54,7 @@ class Footprint(NamedTuple):
     Attributes
     ----------
     resident : int
-        What the process and its children hold already: libraries, weights, the scan.
+        What the process and its children hold already: libraries, weights, the scan; a mapped one as if it was read.
     network : int
         Features of the windows seen at once; on a GPU, what comes back from them.
     scores : int
@@ -133,7 +133,7 @@ def fit(volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = 
     InputError
         Where it does not fit; names the least that would do.
     """
-    resident = resident_bytes()
+    resident = resident_bytes() + (volume.array.nbytes if is_mapped(volume.array) else 0)  # pages while looked at
     limit = max_ram or resident + int(TIGHT * free_memory_bytes("cpu"))
     working = working_grid(volume.geometry, plan)
     held = _held_bytes(volume, working, plan)

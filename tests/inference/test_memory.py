@@ -11,11 +11,14 @@ import torch
 from medseg.errors import InputError, ModelError
 from medseg.inference import NumericPath, Segmenter, memory
 from medseg.inference.sparing import Sparing
+from medseg.io import write_volume
+from medseg.io.mapped import map_volume
 from medseg.plan import CrfPlan, InferPlan, PreprocessPlan, ZScore
 from medseg.preprocess import working_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from medseg.geometry import Geometry
     from medseg.plan import Plan
@@ -226,6 +229,23 @@ def test_free_memory_of_a_card_decides_where_scores_are_added_up(
     on_cpu = told(0, device="cpu")
     assert on_cpu.scores_on is None
     assert "scores" not in on_cpu.in_words
+
+
+def test_a_mapped_scan_counts_under_a_limit_as_if_it_was_read(
+    make_plan: Callable[..., Plan],
+    centred: Callable[..., Geometry],
+    scan_of: Callable[..., Volume],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 500_000_000)
+    monkeypatch.setattr(memory, "free_memory_bytes", lambda _: 10**10)
+    plan, volume = make_plan(), scan(centred, scan_of)
+    write_volume(volume, tmp_path / "scan.nii")
+    read, mapped = (memory.fit(v, plan, CPU) for v in (volume, map_volume(tmp_path / "scan.nii")))
+    more = volume.array.nbytes
+    assert mapped.footprint.resident - read.footprint.resident == more
+    assert mapped.limit - read.limit == more  # what is free is not taken up by pages that can be given back
 
 
 @pytest.mark.parametrize("placed", ["cpu", None])
