@@ -12,8 +12,11 @@ Prints a table in Markdown. Programs take turns within each round; seconds and m
   slices                peak memory of scans of other lengths, lean
   max-ram               memory of the whole command under `--max-ram`
   limit                 share of what this machine's matrix product would reach
+  scores                a GPU only: scores added up on the card, and in main memory
   first                 what only the first case costs
   batch                 eight files, with and without reading and writing beside the network
+
+On a GPU a process segments twice, and the second time counts: the first one sets the card up.
 
 `growth` is the peak of resident memory beyond what was held with programs imported, weights loaded and the scan in
 memory; `peak` is all of it, of a whole command with its child processes. medseg keeps freed memory for itself, as its
@@ -95,7 +98,7 @@ class Asked:
             "device": self.device,
             "precision": self.precision,
             "keeps": program == "medseg",
-            "times": 1,
+            "times": 1 if self.device == "cpu" else 2,
         }
 
 
@@ -164,7 +167,9 @@ def memory(asked: Asked, row: str, classes: int, *, network: bool = True) -> Ite
         python = asked.python(program) or ""
         confined = None if MODULES[program] == "by_medseg" else bound
         answer = children.ask(MODULES[program], job, python=python, limit_bytes=confined)
-        return answer if "failed" in answer else answer["runs"][0] | {"mask": job["mask"]}
+        if "failed" in answer:
+            return answer
+        return answer["runs"][-1] | {"mask": job["mask"], "growth_mb": answer["runs"][0]["growth_mb"]}
 
     answers = in_turns(asked, once, PROGRAMS if network else (*PROGRAMS, LEAN))
     yield from compared(row, answers, likeness(answers))
@@ -277,10 +282,30 @@ def share(asked: Asked) -> Iterator[str]:
     if "failed" in answer:
         yield told("limit", "medseg", *[""] * 5, f"{words}; fails: {answer['failed']}")
         return
-    run = answer["runs"][0]
+    run = answer["runs"][-1]
     of_limit = f"{100 * least / run['seconds']:.0f} % of the limit of {least:.3g} s"
     of_network = f"the network alone {100 * least / run['network']:.0f} %"
     yield told("limit", "medseg", run["seconds"], run["network"], "", "", "", f"{of_limit}, {of_network}; {words}")
+
+
+def scores(asked: Asked) -> Iterator[str]:
+    """Yield what adding up scores on the card gains; masks must be the same."""
+    if asked.device == "cpu":
+        yield told("scores", "medseg", *[""] * 5, "not run: there is no card")
+        return
+    masks = []
+    for words, place in (("on the card", asked.device), ("in main memory", "cpu")):
+        job = asked.job("medseg", 14, network=True) | {"scores_on": place}
+        answer = children.ask("by_medseg", job, python=sys.executable)
+        if "failed" in answer:
+            yield told("scores", "medseg", *[""] * 5, f"{words}: fails: {answer['failed']}")
+            return
+        run = answer["runs"][-1]
+        masks.append(np.load(job["mask"]))
+        remark = f"14 classes, {words}, VRAM {run['vram_mb']:.0f} MB; {agreement(masks[0], masks[-1])}"
+        memory = (answer["runs"][0]["growth_mb"], run["peak_mb"])
+        rest = run["seconds"] - run["network"]
+        yield told("scores", "medseg", run["seconds"], run["network"], rest, *memory, remark)
 
 
 def first(asked: Asked) -> Iterator[str]:
@@ -329,6 +354,7 @@ ROWS: dict[str, Callable[[Asked], Iterator[str]]] = {
     "slices": slices,
     "max-ram": max_ram,
     "limit": share,
+    "scores": scores,
     "first": first,
     "batch": batch,
 }

@@ -14,6 +14,9 @@ last one moved back, and weights that are cut off below, which sum to no round n
 Windows go along Z in rising order. When the next window starts at slice z, the slices before z are final: they are
 handed on, and their memory takes later slices. So only as many slices of logits are held as the patch is deep, and
 the image, too, is asked for by the patch's depth.
+
+Windows predicted on a GPU may be added up there, so that only finished slices cross to main memory, each once. Products
+and sums are then rounded one by one, which is the same numbers wherever they are added up.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from medseg.progress import Progress
 
 Style = Literal["even", "nnunet", "monai"]
+Zeros: TypeAlias = "Callable[[tuple[int, ...]], Tensor]"
 
 SIGMA = 1 / 8  # of the window's side, as in nnU-Net and MONAI
 _MONAI_LEAST = 1e-3  # the smallest weight MONAI gives a voxel of a window
@@ -170,6 +174,7 @@ def stream_logits(
     *,
     tiling: Tiling,
     progress: Progress = ignore,
+    zeros: Zeros | None = None,
 ) -> Iterator[Slab]:
     """Yield an image's blended logits slab by slab, in rising Z, while holding only a patch's depth of them.
 
@@ -185,11 +190,15 @@ def stream_logits(
         How to cut.
     progress : Progress
         Told before each batch of windows as stage ``network``; raises to stop.
+    zeros : callable, optional
+        Makes the tensor, float32 of a given shape, that logits are added up in, on the device where that is to be done.
+        The numbers do not depend on which device it is, but in the last bits on whether there is a `zeros`: without,
+        they are added up on the CPU in the way that is quickest there.
 
     Yields
     ------
     Slab
-        Slices in order, each exactly once. The tensor is the caller's own.
+        Slices in order, each exactly once. The tensor is the caller's own, on the CPU.
 
     Raises
     ------
@@ -204,7 +213,7 @@ def stream_logits(
     )
     plane = list(itertools.product(along_y, along_x))
     done, total = 0, len(along_z) * len(plane)
-    ring = _Ring(depth, padding, tiling)
+    ring = _Ring(depth, padding, tiling, zeros)
     ends = [window.start for window in along_z[1:]] + [padding.shape[0]]
     for window_z, end in zip(along_z, ends, strict=True):
         seen = padding.slices(image_czyx, window_z.start, depth)
@@ -212,7 +221,7 @@ def stream_logits(
             progress(Step("network", done, total))
             batch = plane[first : first + tiling.batch]
             windows = torch.stack([_cut(seen, y, x) for y, x in batch])
-            for (y, x), logits in zip(batch, _predicted(predict, windows, tiling), strict=True):
+            for (y, x), logits in zip(batch, _predicted(predict, windows, tiling, ring.device), strict=True):
                 ring.add(logits, (window_z, y, x))
             done += len(batch)
         del seen
@@ -269,8 +278,8 @@ def _cut(slices_czyx: Tensor, window_y: Window, window_x: Window) -> Tensor:
     return slices_czyx[:, :, y, x]
 
 
-def _predicted(predict: Callable[[Tensor], Tensor], windows: Tensor, tiling: Tiling) -> Tensor:
-    """Return logits (N, classes, z, y, x) as float32 on the CPU, averaged over mirrored views."""
+def _predicted(predict: Callable[[Tensor], Tensor], windows: Tensor, tiling: Tiling, device: torch.device) -> Tensor:
+    """Return logits (N, classes, z, y, x) as float32 on `device`, averaged over mirrored views."""
     mirrored = [AXES.index(name) + 2 for name in tiling.mirror_axes]
     views = [c for n in range(len(mirrored) + 1) for c in itertools.combinations(mirrored, n)]
     expected = (windows.shape[0], tiling.classes, *windows.shape[2:])
@@ -281,7 +290,7 @@ def _predicted(predict: Callable[[Tensor], Tensor], windows: Tensor, tiling: Til
         logits = logits if tiling.slice_axis is None else logits.unsqueeze(tiling.slice_axis + 2)
         if logits.shape != expected:
             raise ModelError(f"the network returned the shape {tuple(logits.shape)}", expected=str(expected))
-        logits = logits.to("cpu", torch.float32)
+        logits = logits.to(device, torch.float32)
         total = total + (logits.flip(axes) if axes else logits) if len(views) > 1 else logits
     return total / len(views) if len(views) > 1 else total
 
@@ -289,14 +298,17 @@ def _predicted(predict: Callable[[Tensor], Tensor], windows: Tensor, tiling: Til
 class _Ring:
     """Slices of logits that windows are still added to: slice z lies in row z % depth."""
 
-    def __init__(self, depth: int, padding: _Padding, tiling: Tiling) -> None:
+    def __init__(self, depth: int, padding: _Padding, tiling: Tiling, zeros: Zeros | None) -> None:
         self._padding, self._depth, self._classes = padding, depth, tiling.classes
-        self._sums_zyxk = torch.zeros(0)  # made with the first window
+        self._is_rounded = zeros is not None  # product and sum one by one, as every device does it
+        shape = (depth, *padding.shape[1:], tiling.classes)
+        self._sums_zyxk = torch.zeros(0) if zeros is None else zeros(shape)  # on the CPU made with the first window
+        self.device = self._sums_zyxk.device
         self._least = 0.0
         self._count_zyx: Tensor | None = None  # what weights sum to, where that is not one
         if tiling.style == "monai":
             self._least = max(math.prod(_gaussian_end(side) for side in tiling.patch_size), _MONAI_LEAST)
-            self._count_zyx = torch.zeros(depth, *padding.shape[1:])
+            self._count_zyx = torch.zeros(shape[:3], device=self.device)
 
     def _make(self, logits_kzyx: Tensor) -> None:
         """Make the rows: in memory, a voxel's classes lie side by side where the network's do, else before y and x."""
@@ -310,8 +322,8 @@ class _Ring:
         """Add one window's weighted logits, a few slices at a time to stay in the cache."""
         window_z, window_y, window_x = windows
         y, x = (slice(w.start, w.start + len(w.weights)) for w in (window_y, window_x))
-        weights_yx = torch.outer(window_y.weights, window_x.weights).to(torch.float32)
-        weights_z = window_z.weights.to(torch.float32)
+        weights_yx = torch.outer(window_y.weights, window_x.weights).to(self.device, torch.float32)
+        weights_z = window_z.weights.to(self.device, torch.float32)
         if not self._sums_zyxk.numel():
             self._make(logits_kzyx)
         logits_zyxk = logits_kzyx.permute(1, 2, 3, 0)
@@ -324,7 +336,11 @@ class _Ring:
             if self._count_zyx is not None:
                 weights_zyx.clamp_(min=self._least)
                 self._count_zyx[first:last, y, x] += weights_zyx
-            self._sums_zyxk[first:last, y, x].addcmul_(logits_zyxk[part], weights_zyx[..., None])
+            into_zyxk = self._sums_zyxk[first:last, y, x]
+            if self._is_rounded:
+                into_zyxk += logits_zyxk[part] * weights_zyx[..., None]
+            else:  # on a CPU the product may go into the sum unrounded
+                into_zyxk.addcmul_(logits_zyxk[part], weights_zyx[..., None])
             row = part.stop
 
     def taken(self, slices: range) -> Iterator[Slab]:
@@ -342,7 +358,7 @@ class _Ring:
             for z in range(first, last):
                 self._copy(z, block[z - first])
             yield Slab(first - top, block.permute(3, 0, 1, 2))
-        rows = torch.tensor([z % self._depth for z in slices])
+        rows = torch.tensor([z % self._depth for z in slices], device=self.device)
         self._sums_zyxk[rows] = 0
         if self._count_zyx is not None:
             self._count_zyx[rows] = 0
@@ -352,9 +368,10 @@ class _Ring:
         row = z % self._depth
         (_, *low), (_, *own) = self._padding.before, self._padding.inner
         y, x = (slice(b, b + n) for b, n in zip(low, own, strict=True))
-        out_yxk.copy_(self._sums_zyxk[row, y, x])
+        finished = self._sums_zyxk[row, y, x]
         if self._count_zyx is not None:
-            out_yxk /= self._count_zyx[row, y, x, None]
+            finished = finished / self._count_zyx[row, y, x, None]
+        out_yxk.copy_(finished)
 
 
 def _gaussian_end(patch: int) -> float:

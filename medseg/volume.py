@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ class Volume:
     Parameters
     ----------
     array : (C, Z, Y, X) integer or float32
-        Voxel values: HU for CT, stored units otherwise.
+        Voxel values: HU for CT, stored units otherwise. May be a read-only view of a file (`is_mapped`).
     geometry : Geometry
         Where the voxels lie.
     channels : tuple of str
@@ -134,6 +135,32 @@ def values_in(mask_zyx: NDArray[Any]) -> tuple[int, ...]:
     if mask_zyx.dtype.itemsize <= 2:
         return tuple(int(v) for v in np.flatnonzero(_counts(mask_zyx)))
     return tuple(int(v) for v in np.unique(mask_zyx))
+
+
+def is_mapped(array: NDArray[Any]) -> bool:
+    """Tell whether an array is a view of a file that is mapped into memory."""
+    return _map_under(array) is not None
+
+
+def let_go(array: NDArray[Any]) -> None:
+    """Give back the pages of a mapped file that were looked at; what is wanted again is read again.
+
+    The numbers stay as they are. Arrays in memory, and maps that can be written to, are left alone.
+    """
+    pages = _map_under(array)
+    if pages is None or not hasattr(mmap, "MADV_DONTNEED"):  # not on every system
+        return
+    with memoryview(pages) as seen:
+        is_read_only = seen.readonly
+    if is_read_only:
+        pages.madvise(mmap.MADV_DONTNEED)
+
+
+def _map_under(array: NDArray[Any]) -> mmap.mmap | None:
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return base if isinstance(base, mmap.mmap) else None
 
 
 def _counts(mask_zyx: NDArray[Any], *, at_least: int = 1) -> NDArray[np.int64]:

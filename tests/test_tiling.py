@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from medseg.errors import ModelError, PlanError
@@ -305,3 +306,60 @@ def test_impossible_windows_are_refused(
 ) -> None:
     with pytest.raises(PlanError):
         Tiling(patch, classes=2, overlap=overlap, batch=batch, slice_axis=slice_axis)
+
+
+# -- scores added up elsewhere -------------------------------------------------------------------------------------
+
+
+def added_up(image_czyx: Tensor, predict: Callable[[Tensor], Tensor], tiling: Tiling) -> Tensor:
+    """The sum the plain way, float32: windows in order, each product rounded, then each sum."""
+    axes = [
+        place_windows(n, p, overlap=tiling.overlap)
+        for n, p in zip(image_czyx.shape[1:], tiling.patch_size, strict=True)
+    ]
+    total = torch.zeros(tiling.classes, *image_czyx.shape[1:])
+    for z, y, x in itertools.product(*axes):
+        box = (slice(None), *(slice(w.start, w.start + len(w.weights)) for w in (z, y, x)))
+        plane = torch.outer(y.weights, x.weights).float()
+        total[box] = total[box] + predict(image_czyx[box][None])[0] * (z.weights.float()[:, None, None] * plane)
+    return total
+
+
+def test_where_scores_are_added_up_is_asked_and_each_step_is_rounded_as_on_any_device() -> None:
+    image, predict = torch.randn(1, 40, 21, 19), context_network(3)
+    tiling = Tiling((20, 8, 10), classes=3)  # more slices than are added at a time
+    asked: list[tuple[int, ...]] = []
+
+    def zeros(shape: tuple[int, ...]) -> Tensor:
+        asked.append(shape)
+        return torch.zeros(shape)
+
+    slabs = list(stream_logits(predict, image, tiling=tiling, zeros=zeros))
+    assert asked == [(20, 21, 19, 3)]
+    found = torch.cat([slab.logits_kzyx for slab in slabs], dim=1)
+    assert torch.equal(found, added_up(image, predict, tiling))
+    torch.testing.assert_close(found, sliding_window(predict, image, tiling=tiling), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("of_network", "of_scores"), [("meta", "meta"), ("meta", "cpu"), ("cpu", "meta")])
+@pytest.mark.parametrize(
+    "tiling",
+    [
+        Tiling((4, 4, 4), classes=2, batch=2, mirror_axes=("Z", "X")),
+        Tiling((4, 4, 4), classes=2, style="monai"),
+        Tiling((1, 4, 4), classes=2, slice_axis=0),
+    ],
+    ids=["mirrored", "monai", "slices"],
+)
+def test_only_finished_slices_leave_the_device(of_network: str, of_scores: str, tiling: Tiling) -> None:
+    def predict(windows: Tensor) -> Tensor:
+        assert windows.device.type == "cpu"
+        return torch.cat([windows, -windows], dim=1).to(of_network)
+
+    image = torch.zeros(1, 9, 3, 7)  # narrower than a window: padding is cut off, too
+    with FakeTensorMode(allow_non_fake_inputs=True):  # refuses to mix devices, as a GPU would
+        slabs = stream_logits(predict, image, tiling=tiling, zeros=lambda shape: torch.zeros(shape, device=of_scores))
+        shapes = [(slab.logits_kzyx.device.type, tuple(slab.logits_kzyx.shape)) for slab in slabs]
+    assert {device for device, _ in shapes} == {"cpu"}
+    assert sum(shape[1] for _, shape in shapes) == 9
+    assert {(shape[0], *shape[2:]) for _, shape in shapes} == {(2, 3, 7)}

@@ -66,9 +66,12 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
         nib.save(nib.Nifti1Image(mask.T, image.affine), job["mask"])
         return {"runs": []}
     scan = np.load(folder / f"{job['scan']}.npy")
-    mask, told = spent(lambda: segmented(scan, clocked, size, device), clocked, device)
+    runs = []
+    for _ in range(job["times"]):
+        mask, told = spent(lambda: segmented(scan, clocked, size, device), clocked, device)
+        runs.append(told)
     np.save(job["mask"], mask)
-    return {"runs": [told]}
+    return {"runs": runs}
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from medseg.io.atomic import write_text
 from medseg.io.dicom.findings import RULES, finding
 from medseg.progress import Cancelled, Step, ignore
 from medseg.report import segment_report
+from medseg.volume import is_mapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -173,9 +174,10 @@ def _target(segmenter: Segmenter) -> Target:
 
 
 class _Taken(NamedTuple):
-    """A case that was read: the hash of its files, the scan, and how long reading took."""
+    """A case that was read: the hash of its files, their stamps then, the scan, and how long reading took."""
 
     content: str
+    stamps: tuple[tuple[int, int], ...]
     scan: Scan
     seconds: float
 
@@ -271,10 +273,12 @@ class _Run:
             overlap.begin(self._reading(following), needs=partial(following.expected_bytes, self._target))
         volume = taken.scan.volume
         result = self._segmenter.segment(volume, progress=overlap.progress)
+        if is_mapped(volume.array) and job.stamps() != taken.stamps:
+            raise InputError("the file changed while it was segmented", remedy="Segment it again when it is whole")
         overlap.write(
             partial(self._write, Finished(job, volume, result, self._model, self._options), taken),
             partial(self._settle, job),
-            holds=volume.array.nbytes + result.segmentation.array.nbytes,
+            holds=(0 if is_mapped(volume.array) else volume.array.nbytes) + result.segmentation.array.nbytes,
             last=following is None,
         )
         return None
@@ -285,6 +289,7 @@ class _Run:
 
     def _read(self, job: Job, earlier: Entry | None, progress: Progress) -> _Taken | CaseRecord:
         """Return the scan of a case, or its record where an earlier run finished it."""
+        stamps = job.stamps()
         content = job.content_sha256()
         kept = self._kept(job, earlier, content)
         if kept is not None:
@@ -292,7 +297,7 @@ class _Run:
         require_replaceable(self._out, job.id)
         started = time.perf_counter()
         scan = job.read(self._target, progress=progress)
-        return _Taken(content, scan, time.perf_counter() - started)
+        return _Taken(content, stamps, scan, time.perf_counter() - started)
 
     def _write(self, finished: Finished, taken: _Taken) -> CaseRecord:
         """Write a case, in whatever thread, and return its record."""

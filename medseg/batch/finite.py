@@ -9,6 +9,7 @@ import numpy as np
 
 from medseg.errors import InputError
 from medseg.io.dicom.findings import RULES, Finding, finding
+from medseg.volume import let_go
 
 if TYPE_CHECKING:
     from medseg.volume import Volume
@@ -60,4 +61,6 @@ def finite(volume: Volume, *, fill: bool) -> tuple[Volume, tuple[Finding, ...]]:
 def _count(volume: Volume) -> int:
     if volume.array.dtype.kind != "f":
         return 0
-    return sum(int(image_yx.size - np.isfinite(image_yx).sum()) for image_zyx in volume.array for image_yx in image_zyx)
+    known = sum(int(np.isfinite(image_yx).sum()) for image_zyx in volume.array for image_yx in image_zyx)
+    let_go(volume.array)
+    return int(volume.array.size) - known

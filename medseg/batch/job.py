@@ -11,9 +11,10 @@ import numpy as np
 
 from medseg.batch.finite import finite
 from medseg.errors import InputError
-from medseg.io import read_geometry, read_volume
+from medseg.io import read_geometry
 from medseg.io.dicom import read_series
 from medseg.io.hashing import file_sha256
+from medseg.io.mapped import map_volume
 from medseg.io.voxels import as_colours
 from medseg.progress import ignore
 from medseg.resample import resample
@@ -144,7 +145,7 @@ class Job:
         if self.source is not None:
             volume = read_series(self.source, progress=progress)
         else:
-            volume = read_volume(self.files[0], volume=self.volume)
+            volume = map_volume(self.files[0], volume=self.volume)
         return Scan(*finite(volume, fill=self.fill))
 
     def content_sha256(self) -> str:
@@ -156,13 +157,32 @@ class Job:
             Where a file is gone or may not be read.
         """
         whole = hashlib.sha256()
-        for path in (file for job in (self, *self.others) for file in job.files):
+        for path in self._all_files:
             try:
                 whole.update(bytes.fromhex(file_sha256(path)))
             except OSError as error:
                 reason = error.strerror or type(error).__name__
                 raise InputError(f"the file cannot be read ({reason})", where=path.name, code="unreadable") from error
         return whole.hexdigest()
+
+    def stamps(self) -> tuple[tuple[int, int], ...]:
+        """Return size and time of the last change (ns) of every file, zeros for one that is gone.
+
+        A mapped file that changes while it is segmented is told by these, as its voxels are read bit by bit.
+        """
+        found = []
+        for path in self._all_files:
+            try:
+                stat = path.stat()
+            except OSError:
+                found.append((0, 0))
+            else:
+                found.append((stat.st_size, stat.st_mtime_ns))
+        return tuple(found)
+
+    @property
+    def _all_files(self) -> tuple[Path, ...]:
+        return tuple(file for job in (self, *self.others) for file in job.files)
 
 
 def _stacked(volumes: Sequence[Volume]) -> Volume:

@@ -182,7 +182,7 @@ def usable_cores() -> int:
 
 
 def free_memory_bytes(device: str) -> int:
-    """Return the memory of a device that is free now: RAM for the CPU.
+    """Return the memory of a device that is free now: RAM for the CPU, on a GPU also what PyTorch keeps for itself.
 
     Examples
     --------
@@ -192,7 +192,7 @@ def free_memory_bytes(device: str) -> int:
     if device == "cpu":
         return int(psutil.virtual_memory().available)
     free, _ = torch.cuda.mem_get_info(device)
-    return int(free)
+    return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def describe_machine() -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,7 +24,7 @@ from medseg.preprocess import is_looked_at_first, is_made_at_once, working_grid
 from medseg.resample.lattice import Lattice
 from medseg.tiling import SLAB_BYTES
 from medseg.transforms.intensity import SLICES
-from medseg.volume import id_type
+from medseg.volume import id_type, is_mapped
 
 if TYPE_CHECKING:
     from medseg.geometry import Geometry
@@ -41,6 +42,9 @@ MOST_MAPS = 80  # of the same, more than any network here holds at a time
 CRF_COPIES = 12  # of the scores of all classes, those that go in included
 CRF_VOXEL_BYTES = 500  # of the lattice of the appearance kernel
 PIECES_BYTES = 11  # a voxel, to find the largest piece of a label: its copy, numbers twice, and where it is
+CARD_FEATURES = 2  # times what features take on a card, for what libraries work in
+CARD_SLABS = 3  # finished slices on their way off the card: picked, cut, and what weights are multiplied into
+_ON_CARD = frozenset({"torch", "torchscript"})  # backends whose scores lie on the card that made them
 TIGHT = 0.9  # share of the free memory that is taken where no limit was given
 
 
@@ -50,7 +54,7 @@ class Footprint(NamedTuple):
     Attributes
     ----------
     resident : int
-        What the process and its children hold already: libraries, weights, the scan.
+        What the process and its children hold already: libraries, weights, the scan; a mapped one as if it was read.
     network : int
         Features of the windows seen at once; on a GPU, what comes back from them.
     scores : int
@@ -91,17 +95,23 @@ class Fit:
         What is allowed, bytes.
     is_split : bool
         Whether the image is made twice, as there is no room to hold it.
+    scores_on : str or None
+        The device where windows' scores are added up; None where all is done on the CPU.
     """
 
     footprint: Footprint
     limit: int
     is_split: bool = False
+    scores_on: str | None = None
 
     @property
     def in_words(self) -> str:
         """What a person is told."""
         how = "will split" if self.is_split else "fits"
-        return f"{how}, {self.footprint.total / 1e9:.1f} of {self.limit / 1e9:.1f} GB at most"
+        told = f"{how}, {self.footprint.total / 1e9:.1f} of {self.limit / 1e9:.1f} GB at most"
+        if self.scores_on is None:
+            return told
+        return f"{told}, scores {'in main memory' if self.scores_on == 'cpu' else 'on the card'}"
 
 
 def fit(volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = None) -> Fit:
@@ -123,15 +133,17 @@ def fit(volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = 
     InputError
         Where it does not fit; names the least that would do.
     """
-    resident = resident_bytes()
+    resident = resident_bytes() + (volume.array.nbytes if is_mapped(volume.array) else 0)  # pages while looked at
     limit = max_ram or resident + int(TIGHT * free_memory_bytes("cpu"))
     working = working_grid(volume.geometry, plan)
     held = _held_bytes(volume, working, plan)
-    least = footprint(volume, working, plan, path, resident=resident, is_counted=False)
+    scores_on = _scores_on(working, plan, path)
+    needed = partial(footprint, volume, working, plan, path, resident=resident)
+    least = _beside(scores_on, needed(is_counted=False), working, plan)
     if least.total + held > limit:  # counting features takes seconds, which a bound mostly spares
-        least = footprint(volume, working, plan, path, resident=resident)
+        least = _beside(scores_on, needed(), working, plan)
     if least.total + held <= limit:
-        return Fit(least._replace(held=held), limit)
+        return Fit(least._replace(held=held), limit, scores_on=scores_on)
     if is_made_at_once(plan):
         least = least._replace(held=held)
     if least.total > limit:
@@ -142,19 +154,19 @@ def fit(volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = 
             remedy=f"Allow --max-ram {math.ceil(least.total / 1e8) / 10:g}GB" if max_ram else "Close other programs",
             code="memory",
         )
-    return Fit(least, limit, is_split=True)
+    return Fit(least, limit, is_split=True, scores_on=scores_on)
 
 
 def footprint(
     volume: Volume, working: Geometry, plan: Plan, path: NumericPath, *, resident: int, is_counted: bool = True
 ) -> Footprint:
-    """Return what a scan takes at least, on the working grid `working`; features are counted, or a bound is taken."""
+    """Return what a scan takes at least, on the working grid `working`; features are counted, or a bound is taken.
+
+    Scores are taken to be added up in main memory.
+    """
     classes, channels = len(plan.labels) + 1, len(plan.channels)
     patch = plan.train.patch_size
-    plane = math.prod(max(n, p) for n, p in zip(working.shape[1:], patch[1:], strict=True))
-    slice_bytes = plane * classes * FLOAT
-    slab = max(slice_bytes, min(SLAB_BYTES, slice_bytes * patch[0]))
-    ring = slice_bytes * patch[0]
+    ring, slab = _score_bytes(working, plan)
     window = path.window_batch * classes * math.prod(patch) * FLOAT
     network = 2 * window + (_features(plan, path, is_counted=is_counted) if path.device == "cpu" else 0)
     return Footprint(
@@ -193,6 +205,34 @@ def peak_ram_mb() -> float:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def _score_bytes(working: Geometry, plan: Plan) -> tuple[int, int]:
+    """Return what a patch's depth of scores takes, and what a slab of finished ones does."""
+    patch = plan.train.patch_size
+    plane = math.prod(max(n, p) for n, p in zip(working.shape[1:], patch[1:], strict=True))
+    slice_bytes = plane * (len(plan.labels) + 1) * FLOAT
+    return slice_bytes * patch[0], max(slice_bytes, min(SLAB_BYTES, slice_bytes * patch[0]))
+
+
+def _scores_on(working: Geometry, plan: Plan, path: NumericPath) -> str | None:
+    """Return the device to add up scores on: the card that predicts them, where it holds them beside the network."""
+    if path.device == "cpu":
+        return None
+    if path.backend not in _ON_CARD:
+        return "cpu"
+    ring, slab = _score_bytes(working, plan)
+    room = int(TIGHT * free_memory_bytes(path.device)) - ring - CARD_SLABS * slab
+    needs = (CARD_FEATURES * _features(plan, path, is_counted=is_counted) for is_counted in (False, True))
+    return path.device if any(need <= room for need in needs) else "cpu"
+
+
+def _beside(scores_on: str | None, found: Footprint, working: Geometry, plan: Plan) -> Footprint:
+    """Return what is left in main memory where scores are added up on a card."""
+    if scores_on in {None, "cpu"}:
+        return found
+    ring, _ = _score_bytes(working, plan)
+    return found._replace(network=0, scores=found.scores - ring)
 
 
 def _features(plan: Plan, path: NumericPath, *, is_counted: bool) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from medseg.model import Model
     from medseg.plan import Plan
     from medseg.progress import Progress
+    from medseg.tiling import Zeros
 
 FASTER = 1.5
 """How much coarser the grid of ``--fast`` is along each axis: about a third of the windows in 3-D."""
@@ -251,10 +253,10 @@ class Segmenter:
         report, clock = progress or ignore, Clock()
         target = volume.geometry.crop(region) if region else volume.geometry
         with clock("prepare"):
-            image = self._image(volume, target if region else None, report)
+            image, zeros = self._image(volume, target if region else None, report)
         labels = self.plan.labels
         mask = np.zeros(volume.geometry.shape, dtype=id_type(labels))
-        slabs, grid = self._in_slices_of(target, image, self._scores(image, clock, report, on_slab))
+        slabs, grid = self._in_slices_of(target, image, self._scores(image, zeros, clock, report, on_slab))
         restoration = Restoration(grid, target, labels, out=mask[region.slices] if region else mask)
         confidence = Confidence()
         for _, logits in slabs:
@@ -279,11 +281,11 @@ class Segmenter:
             As `segment`.
         """
         report, clock = progress or ignore, Clock()
-        image = self._image(volume, None, report)
+        image, zeros = self._image(volume, None, report)
         names = ("background", *self.plan.labels.names)
         with tempfile.TemporaryFile() as file:
             array = np.memmap(file, dtype=np.float32, mode="w+", shape=(len(names), *volume.geometry.shape))
-        slabs, grid = self._in_slices_of(volume.geometry, image, self._scores(image, clock, report, None))
+        slabs, grid = self._in_slices_of(volume.geometry, image, self._scores(image, zeros, clock, report, None))
         is_cropped = self.plan.preprocess.scan_first is not None
         probabilities = Probabilities(grid, volume.geometry, array, is_cropped=is_cropped)
         for _, logits in slabs:
@@ -291,14 +293,16 @@ class Segmenter:
         report(Step("restore"))
         return Volume(array, volume.geometry, names)
 
-    def _image(self, volume: Volume, target: Geometry | None, report: Progress) -> WorkingImage:
-        """Return the scan on the working grid, cut to half a patch around `target` where there is one."""
+    def _image(self, volume: Volume, target: Geometry | None, report: Progress) -> tuple[WorkingImage, Zeros | None]:
+        """Return the scan on the working grid, cut to half a patch around `target`, and where scores are added up."""
         how = memory.fit(volume, self.plan, self.path, max_ram=self.max_ram)
         report(Step("prepare", message=how.in_words))
         image = WorkingImage(volume, self.plan, held=not how.is_split)
+        zeros = None if how.scores_on is None else partial(self._sparing.zeros, on=how.scores_on)
         if target is None:
-            return image
-        return image.cropped(_box_around(target, image.geometry, margin=[n // 2 for n in self.plan.train.patch_size]))
+            return image, zeros
+        margin = [n // 2 for n in self.plan.train.patch_size]
+        return image.cropped(_box_around(target, image.geometry, margin=margin)), zeros
 
     def _in_slices_of(
         self, onto: Geometry, image: WorkingImage, slabs: Iterator[Slab]
@@ -310,12 +314,14 @@ class Segmenter:
     def _scores(
         self,
         image: WorkingImage,
+        zeros: Zeros | None,
         clock: Clock,
         report: Progress,
         on_slab: Callable[[Segmentation], None] | None,
     ) -> Iterator[Slab]:
         """Yield slabs of the scores that decide, in rising order: the network's, or the CRF's where there is one."""
-        slabs = stream_logits(self._sparing, _Timed(image, clock), tiling=self._tiling, progress=report)
+        seen = _Timed(image, clock)
+        slabs = stream_logits(self._sparing, seen, tiling=self._tiling, progress=report, zeros=zeros)
         slabs = clock.each("network", slabs)
         if on_slab is not None:
             slabs = _told(slabs, on_slab, image.geometry, self.plan.labels)

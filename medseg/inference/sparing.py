@@ -1,4 +1,4 @@
-"""Fewer windows at once where the device's memory does not hold them."""
+"""Fewer windows at once where the device's memory does not hold them, and scores elsewhere where it has no room."""
 
 from __future__ import annotations
 
@@ -31,6 +31,18 @@ class Sparing:
     def __init__(self, predict: Callable[[Tensor], Tensor], device: str) -> None:
         self._predict, self._device = predict, device
         self._most: int | None = None
+        self._is_told = False
+
+    def zeros(self, shape: tuple[int, ...], *, on: str) -> Tensor:
+        """Return a tensor to add up scores in, on a device; in main memory where the device does not hold it."""
+        try:
+            return torch.zeros(shape, device=on)
+        except torch.OutOfMemoryError:
+            if not self._is_told:
+                _log.warning("The memory of %s does not hold the scores; they are added up in main memory.", on)
+            self._is_told = True
+        _give_back()
+        return torch.zeros(shape)
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Return the logits of a batch of windows.
@@ -61,5 +73,10 @@ class Sparing:
         if self._most is None:
             _log.warning("The memory of %s does not hold %d windows at once; going on with fewer.", self._device, tried)
         self._most = tried // 2
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        _give_back()
+
+
+def _give_back() -> None:
+    """Let go of memory that PyTorch keeps but does not use."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -96,8 +96,11 @@ def check_length(path: Path) -> None:
     stream.check_unpacked_length(path, layout.file_bytes)
 
 
-def read(path: Path, *, volume: int | None = None) -> Volume:
+def read(path: Path, *, volume: int | None = None, mapped: bool = False) -> Volume:
     """Return the voxels of all volumes as channels, or of one `volume`, with the scale of the header applied.
+
+    With `mapped`, they are a read-only view of the file where it holds them as they are: uncompressed, in this
+    machine's byte order, without a scale, and of a type we carry.
 
     Raises
     ------
@@ -110,11 +113,9 @@ def read(path: Path, *, volume: int | None = None) -> Volume:
         first, count = (0, layout.volumes) if volume is None else (volume, 1)
         if not 0 <= first < layout.volumes:
             raise InputError(f"there is no volume {first}", expected=f"0 to {layout.volumes - 1}", where=str(path))
-    with stream.opened(path) as file:
-        stream.skip(file, layout.offset + first * layout.volume_bytes, path=path)
-        raw = stream.read_array(file, count * layout.volume_bytes, path=path)
-        stream.skip(file, (layout.volumes - first - count) * layout.volume_bytes, path=path)
-        stream.finish(file, path=path)
+    raw = _mapped(path, layout, first, count) if mapped else None
+    if raw is None:
+        raw = _unpacked(path, layout, first, count)
     stored = raw.view(layout.dtype).reshape(count, *layout.geometry.shape)
     stored = stored.astype(layout.dtype.newbyteorder("="), copy=False)
     try:
@@ -146,6 +147,25 @@ def write(array_czyx: NDArray[Any], geometry: Geometry, path: Path) -> None:
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
+
+
+def _mapped(path: Path, layout: _Layout, first: int, count: int) -> NDArray[np.uint8] | None:
+    """Return the bytes of some volumes as a view of the file; None where they have to be read."""
+    offset = layout.offset + first * layout.volume_bytes
+    if offset % layout.dtype.itemsize or stream.is_gzip(path):
+        return None
+    stream.check_unpacked_length(path, layout.file_bytes)
+    return stream.mapped(path, count * layout.volume_bytes, offset=offset)
+
+
+def _unpacked(path: Path, layout: _Layout, first: int, count: int) -> NDArray[np.uint8]:
+    """Return the bytes of some volumes."""
+    with stream.opened(path) as file:
+        stream.skip(file, layout.offset + first * layout.volume_bytes, path=path)
+        raw = stream.read_array(file, count * layout.volume_bytes, path=path)
+        stream.skip(file, (layout.volumes - first - count) * layout.volume_bytes, path=path)
+        stream.finish(file, path=path)
+    return raw
 
 
 def _read_layout(file: BinaryIO, path: Path) -> _Layout:

@@ -118,6 +118,19 @@ def read_array(stream: BinaryIO, n_bytes: int, *, path: Path) -> NDArray[np.uint
     return buffer
 
 
+def mapped(path: Path, n_bytes: int, *, offset: int) -> NDArray[np.uint8] | None:
+    """Return `n_bytes` bytes of a plain file as a read-only view of the file, or None where it has to be read.
+
+    It has to be read where it is compressed, and where its file system has no maps.
+    """
+    try:
+        if is_gzip(path):
+            return None
+        return np.asarray(np.memmap(path, np.uint8, mode="r", offset=offset, shape=(n_bytes,)))
+    except (OSError, ValueError):  # reading finds the words for what is wrong
+        return None
+
+
 def skip(stream: BinaryIO, n_bytes: int, *, path: Path) -> None:
     """Read and drop exactly `n_bytes` bytes."""
     while n_bytes > 0:

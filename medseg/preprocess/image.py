@@ -13,7 +13,7 @@ from medseg.preprocess.grid import working_grid
 from medseg.preprocess.scan_first import prepared_first, readable
 from medseg.resample import SlicedImage, resample
 from medseg.transforms.intensity import SLICES, Moments, is_by_slices, is_fixed, normalise, require_one_each, scale_for
-from medseg.volume import Volume
+from medseg.volume import Volume, let_go
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,7 +166,9 @@ def prepare_mask(mask: Segmentation, plan: Plan, *, onto: Geometry | None = None
 def _require_finite(volume: Volume) -> None:
     if volume.array.dtype.kind != "f":
         return
-    if not all(np.isfinite(image_yx).all() for image_zyx in volume.array for image_yx in image_zyx):
+    is_finite = all(np.isfinite(image_yx).all() for image_zyx in volume.array for image_yx in image_zyx)
+    let_go(volume.array)
+    if not is_finite:
         raise InputError(
             "the scan holds voxels that are not finite numbers (NaN or infinity)",
             remedy="Replace them by numbers, and segment the corrected file",

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from medseg.errors import InputError
 from medseg.resample import resample
-from medseg.volume import values_in
+from medseg.volume import let_go, values_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,8 +118,9 @@ def overlay_png(
     if panel_px < 16:
         raise InputError(f"a picture of {panel_px} pixels was asked for", expected="16 or more")
     upright = (volume.geometry.without_shear() if volume.geometry.is_sheared else volume.geometry).reoriented("SPL")
-    image = resample(volume, onto=upright, fill=float(volume.array.min()) if volume.geometry.is_sheared else None).array
-    mask = resample(segmentation, onto=upright).array
+    fill = float(volume.array.min()) if volume.geometry.is_sheared else None
+    image = resample(volume, onto=upright, fill=fill, shared=True).array
+    mask = resample(segmentation, onto=upright, shared=True).array
     colours = all(name in _COLOUR_CHANNELS for name in volume.channels) and len(image) == len(_COLOUR_CHANNELS)
     image = image if colours else image[:1]
     limits = window or _window(image, mask, channel=volume.channels[0])
@@ -136,6 +137,7 @@ def overlay_png(
         )
         caption = f"{plane.name if letters else 'slice'} {index + 1}/{upright.shape[plane.axis]}"
         panels.append(_Panel(picture, caption, plane.letters if letters else ""))
+    let_go(volume.array)
     found = set(values_in(mask))
     lines, nameless = legend or ((), 0)
     entries: list[Label | str] = [*lines]

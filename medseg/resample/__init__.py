@@ -14,12 +14,13 @@ mask is background, and an image is `fill`, or goes on as its edge where `fill` 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from medseg.errors import GeometryError, InputError
-from medseg.resample.copying import copied
+from medseg.resample.copying import copied, viewed
 from medseg.resample.images import interpolated_between_faces
 from medseg.resample.lattice import Lattice
 from medseg.resample.masks import interpolated_labels
@@ -35,11 +36,15 @@ __all__ = ["SlicedImage", "resample", "resized"]
 
 
 @overload
-def resample(x: Volume, *, onto: Geometry, order: Order = 1, fill: float | None = None) -> Volume: ...
-@overload
-def resample(x: Segmentation, *, onto: Geometry, order: Order = 1, fill: float | None = None) -> Segmentation: ...
 def resample(
-    x: Volume | Segmentation, *, onto: Geometry, order: Order = 1, fill: float | None = None
+    x: Volume, *, onto: Geometry, order: Order = 1, fill: float | None = None, shared: bool = False
+) -> Volume: ...
+@overload
+def resample(
+    x: Segmentation, *, onto: Geometry, order: Order = 1, fill: float | None = None, shared: bool = False
+) -> Segmentation: ...
+def resample(
+    x: Volume | Segmentation, *, onto: Geometry, order: Order = 1, fill: float | None = None, shared: bool = False
 ) -> Volume | Segmentation:
     """Return `x` on the grid `onto`.
 
@@ -54,12 +59,15 @@ def resample(
         Linear or cubic, for images that need interpolation; masks have their own rule.
     fill : float, optional
         The value of an image outside its source; by default its edge goes on. A mask is background there.
+    shared : bool
+        Whether an exact copy may be a view of `x` instead, to be read only: where `onto` is all voxels of `x`, or some.
 
     Returns
     -------
     Volume or Segmentation
         The same type, on `onto`. An image keeps its voxel type in an exact copy (unless `fill` does not fit into it)
-        and is float32 otherwise; a mask keeps its type. It never shares memory with `x`.
+        and is float32 otherwise; a mask keeps its type. It shares memory with `x` only where that
+        was allowed.
 
     Raises
     ------
@@ -82,6 +90,9 @@ def resample(
     """
     if order not in (1, 3):
         raise GeometryError(f"there is no interpolation of order {order}", expected="1 (linear) or 3 (cubic)")
+    view = _view(x, onto) if shared and fill is None else None
+    if view is not None:
+        return view
     if isinstance(x, Volume):
         image = SlicedImage(x, onto=onto, order=order, fill=fill)
         if not image.is_copy:
@@ -93,6 +104,13 @@ def resample(
     strides = lattice.whole_steps()
     array = interpolated_labels(x.array, lattice) if strides is None else copied(x.array, strides, fill=0)
     return Segmentation(array, onto, x.labels, x.ignore)
+
+
+def _view(x: Volume | Segmentation, onto: Geometry) -> Volume | Segmentation | None:
+    """Return `x` on other voxels that are its own, without a copy; None where they are not."""
+    steps = Lattice.between(x.geometry, onto).whole_steps()
+    array = None if steps is None else viewed(x.array, steps)
+    return None if array is None else replace(x, array=array, geometry=onto)
 
 
 def resized(x: Volume, *, onto: Geometry, order: Order = 3, apart: int | None = None, across: int = 0) -> Volume:

@@ -43,11 +43,12 @@ def copied(array_zyx: NDArray[Any], steps: Sequence[Step], *, fill: float | None
     array
         A new, C-contiguous array.
     """
+    view = viewed(array_zyx, steps)
+    if view is not None:
+        return np.array(view, order="C")
     source = array_zyx.transpose([step.source_axis for step in steps])
     spans = [_span(step, n) for step, n in zip(steps, source.shape, strict=True)]
     shape = tuple(step.count for step in steps)
-    if all(stop - start == n for (start, stop), n in zip(spans, shape, strict=True)):
-        return np.array(source[_taken(steps, spans)], order="C")
     if fill is None:
         for axis, (step, n) in enumerate(zip(steps, source.shape, strict=True)):
             source = source.take(np.clip(step.positions.astype(np.intp), 0, n - 1), axis=axis)
@@ -56,6 +57,25 @@ def copied(array_zyx: NDArray[Any], steps: Sequence[Step], *, fill: float | None
     if all(stop > start for start, stop in spans):
         out[tuple(slice(*span) for span in spans)] = source[_taken(steps, spans)]
     return out
+
+
+def viewed(array: NDArray[Any], steps: Sequence[Step]) -> NDArray[Any] | None:
+    """Return the voxels at whole-numbered positions as a view; None where some of these lie outside the source.
+
+    Parameters
+    ----------
+    array : (..., Z, Y, X)
+        The source.
+    steps : three Step
+        As `copied`.
+    """
+    lead = array.ndim - len(steps)
+    source = array.transpose([*range(lead), *(lead + step.source_axis for step in steps)])
+    spans = [_span(step, n) for step, n in zip(steps, source.shape[lead:], strict=True)]
+    if any(stop - start != step.count for (start, stop), step in zip(spans, steps, strict=True)):
+        return None
+    view: NDArray[Any] = source[(*[slice(None)] * lead, *_taken(steps, spans))]
+    return view
 
 
 def _span(step: Step, n_source: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import numpy as np
 from medseg.resample.copying import Copying
 from medseg.resample.images import AlongAxes, Obliquely
 from medseg.resample.lattice import Lattice
+from medseg.volume import let_go
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,7 +48,9 @@ class SlicedImage:
 
     def slices(self, start: int, stop: int) -> NDArray[Any]:
         """Return slices `start` to `stop` of all channels, (C, n, Y, X); float32, but where voxels are copied."""
-        return np.stack([self._way.slices(channel, start, stop) for channel in self._array])
+        made = np.stack([self._way.slices(channel, start, stop) for channel in self._array])
+        let_go(self._array)
+        return made
 
     def whole(self) -> NDArray[Any]:
         """Return all slices."""

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -373,3 +374,25 @@ def test_a_segmenter_without_a_folder_has_no_name_to_write_down(
             options=BatchOptions(),
         )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody replace a mapped file")
+def test_a_mapped_scan_whose_file_changes_meanwhile_is_not_taken_for_segmented(
+    tmp_path: Path, scan: Callable[..., Volume], make_model: Callable[..., Path], loading: Callable[..., Any]
+) -> None:
+    inputs = tmp_path / "plain"
+    inputs.mkdir()
+    for name in "ab":
+        write_volume(scan(), inputs / f"{name}.nii")
+
+    def touch(step: Step) -> None:
+        if step.stage == "restore":
+            write_volume(scan(1), inputs / "a.nii")  # after `a` was segmented: `b` is not harmed
+
+    folder, out = make_model(), tmp_path / "out"
+    options = BatchOptions(formats=("nifti",), ahead=0)
+    manifest = run_batch(loading(folder), [inputs], out=out, options=options, progress=touch)
+    assert statuses(out) == {"a": "refused", "b": "done"}
+    assert "changed while it was segmented" in manifest.cases[0].reason
+    manifest = run_batch(loading(folder), [inputs], out=out, options=BatchOptions(formats=("nifti",), resume=True))
+    assert statuses(out) == {"a": "done", "b": "skipped"}

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -136,11 +138,98 @@ def test_monais_network_is_ours(bench: ModuleType, asked: Any) -> None:
         np.testing.assert_allclose(peer.stock(network)(window), wanted, atol=1e-5)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_the_gpu_script_says_what_it_lacks(tmp_path: Path) -> None:
-    command = [BENCHMARKS / "gpu.sh", str(tmp_path / "gpu.md"), "--quick"]
-    environment = os.environ | {"PYTHON": sys.executable}
+def test_scores_are_compared_on_a_card_only(bench: ModuleType, asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, Any]] = []
+
+    def ask(_: str, job: dict[str, Any], **__: object) -> dict[str, Any]:
+        told.append(job)
+        np.save(job["mask"], np.ones((2, 2, 2), np.uint8))
+        run = {"seconds": 2.0, "network": 1.0, "vram_mb": 3.0, "growth_mb": 4.0, "peak_mb": 5.0}
+        return {"runs": [run | {"seconds": 9.0}, run]}
+
+    assert "no card" in rows(list(bench.table(asked, ["scores"])))["scores", "medseg"][0][-1]
+    monkeypatch.setattr(bench.children, "ask", ask)
+    on_card = replace(asked, device="cuda")
+    found = rows(list(bench.scores(on_card)))["scores", "medseg"]
+    assert [job["scores_on"] for job in told] == ["cuda", "cpu"]
+    assert {job["times"] for job in told} == {2}
+    assert [float(cells[0]) for cells in found] == [2.0, 2.0]  # the second time counts
+    assert "equal voxels 100" in found[1][-1]
+
+
+def compile_table(monkeypatch: pytest.MonkeyPatch, compiled: Callable[..., Any]) -> list[str]:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    spec = importlib.util.spec_from_file_location("compile_benchmark", BENCHMARKS / "compile.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(torch, "compile", compiled)
+    return list(module.measured(module.cases.TINY, "cpu", "fp32", repeats=1, backend="inductor"))
+
+
+def test_what_compiling_gains_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, ruler, row = compile_table(monkeypatch, lambda network, backend: torch.nn.Sequential(network))
+    cells = dict(zip(head.strip("| ").split(" | "), row.strip("| ").split(" | "), strict=True))
+    assert ruler.count("|") == head.count("|") == row.count("|")
+    assert cells["device"] == "cpu"
+    assert float(cells["as it is, s"]) > 0
+    assert float(cells["scores differ"]) == 0
+
+
+def test_a_network_that_cannot_be_compiled_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> Callable[[torch.Tensor], torch.Tensor]:
+        def run(_: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no C++ compiler\nand so on")
+
+        return run
+
+    (words,) = compile_table(monkeypatch, broken)
+    assert words == "The network cannot be compiled here: RuntimeError: no C++ compiler"
+
+
+def answer_of_the_gpu_script(output: Path, **variables: str) -> tuple[int, str]:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHON"} | variables
+    command = [BENCHMARKS / "gpu.sh", str(output), "--quick"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
-    assert "sees no CUDA device" in ended.stderr
+    return ended.returncode, ended.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_the_gpu_script_says_in_one_line_what_it_lacks(tmp_path: Path) -> None:
+    code, words = answer_of_the_gpu_script(tmp_path / "gpu.md", PYTHON=sys.executable)
+    assert code == 1
+    assert "sees no CUDA device" in words
+    assert words.count("\n") == 1
     assert not (tmp_path / "gpu.md").exists()
+
+
+@pytest.mark.skipif(any(Path("/dev").glob("nvidia*")) or Path("/dev/dxg").exists(), reason="this machine has a GPU")
+def test_without_a_gpu_no_environment_is_made(tmp_path: Path) -> None:
+    code, words = answer_of_the_gpu_script(tmp_path / "gpu.md")
+    assert code == 1
+    assert words.startswith("There is no NVIDIA GPU here")
+    assert not (REPOSITORY / ".venv-gpu").exists()
+
+
+def test_the_gpu_script_goes_through_where_there_is_a_card(tmp_path: Path) -> None:
+    """A stand-in for the interpreter, which has a card and is slow at one of the tables."""
+    python = tmp_path / "python"
+    python.write_text(
+        """#!/bin/sh
+case "$*" in
+*inference.py*) echo "| row | $*"; exec sleep 30;;
+*compile.py*) echo "compiled $*"; exit 3;;
+*get_device_properties*) echo "Card, 80 GB";;
+esac
+"""
+    )
+    python.chmod(0o755)
+    code, words = answer_of_the_gpu_script(tmp_path / "gpu.md", PYTHON=str(python), LIMIT_S="1")
+    assert code == 0, words
+    text = (tmp_path / "gpu.md").read_text()
+    assert "Card, 80 GB" in text
+    assert "--device cuda --quick" in text
+    assert "Cut off after 1 seconds." in text
+    assert "compile.py --device cuda" in text
+    assert "Ended with exit code 3." in text

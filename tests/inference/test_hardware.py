@@ -89,3 +89,10 @@ def test_the_machine_is_described_in_words() -> None:
     assert all(isinstance(text, str) and text for text in described.values())
     assert described["cores"].split()[0].isdigit()
     assert "GB" in described["memory"]
+
+
+def test_what_pytorch_keeps_of_a_card_counts_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (100, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 50)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 20)
+    assert hardware.free_memory_bytes("cuda") == 130

@@ -11,11 +11,14 @@ import torch
 from medseg.errors import InputError, ModelError
 from medseg.inference import NumericPath, Segmenter, memory
 from medseg.inference.sparing import Sparing
+from medseg.io import write_volume
+from medseg.io.mapped import map_volume
 from medseg.plan import CrfPlan, InferPlan, PreprocessPlan, ZScore
 from medseg.preprocess import working_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from medseg.geometry import Geometry
     from medseg.plan import Plan
@@ -179,3 +182,93 @@ def test_a_card_too_small_for_one_window_is_named_with_the_remedy() -> None:
     with pytest.raises(ModelError, match="does not hold one window") as caught:
         Sparing(FullAbove(most=0), "cuda")(torch.zeros(4, 1, 1))
     assert "--device cpu" in caught.value.remedy
+
+
+def test_scores_go_to_main_memory_where_the_card_is_too_full_for_them_and_that_is_said_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = torch.zeros
+
+    def zeros(shape: tuple[int, ...], device: str = "cpu") -> torch.Tensor:
+        if device == "cuda:1":
+            raise torch.OutOfMemoryError("out of memory")
+        return plain(shape, device=device)
+
+    monkeypatch.setattr(torch, "zeros", zeros)
+    sparing = Sparing(FullAbove(most=1), "cuda:1")
+    for _ in range(2):
+        assert sparing.zeros((2, 3), on="cuda:1").device.type == "cpu"
+    assert len(caplog.records) == 1
+    assert "cuda:1 does not hold the scores; they are added up in main memory" in caplog.text
+    assert sparing.zeros((2, 3), on="meta").device.type == "meta"
+
+
+def test_free_memory_of_a_card_decides_where_scores_are_added_up(
+    make_plan: Callable[..., Plan],
+    centred: Callable[..., Geometry],
+    scan_of: Callable[..., Volume],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan, volume = make_plan(), scan_of(centred((30, 134, 136), AXIAL * 1.5))
+    free = {"cpu": 10**11}
+    monkeypatch.setattr(memory, "free_memory_bytes", free.__getitem__)
+
+    def told(of_card: int, **path: Any) -> memory.Fit:
+        free["cuda"] = of_card
+        return memory.fit(volume, plan, NumericPath(**({"device": "cuda"} | path)))
+
+    ring, slab = 16 * 134 * 136 * 2 * 4, 16 * 134 * 136 * 2 * 4
+    features = memory._features(plan, NumericPath(device="cuda"), is_counted=True)
+    least = (ring + 3 * slab + 2 * features) / 0.9
+    enough, short = told(int(least) + 8), told(int(least) - 8)
+    assert (enough.scores_on, short.scores_on) == ("cuda", "cpu")
+    assert enough.in_words.endswith("scores on the card")
+    assert short.in_words.endswith("scores in main memory")
+    assert short.footprint.scores - enough.footprint.scores == ring
+    assert told(10**12, backend="onnx").scores_on == "cpu"  # its scores come in main memory
+    on_cpu = told(0, device="cpu")
+    assert on_cpu.scores_on is None
+    assert "scores" not in on_cpu.in_words
+
+
+def test_a_mapped_scan_counts_under_a_limit_as_if_it_was_read(
+    make_plan: Callable[..., Plan],
+    centred: Callable[..., Geometry],
+    scan_of: Callable[..., Volume],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 500_000_000)
+    monkeypatch.setattr(memory, "free_memory_bytes", lambda _: 10**10)
+    plan, volume = make_plan(), scan(centred, scan_of)
+    write_volume(volume, tmp_path / "scan.nii")
+    read, mapped = (memory.fit(v, plan, CPU) for v in (volume, map_volume(tmp_path / "scan.nii")))
+    more = volume.array.nbytes
+    assert mapped.footprint.resident - read.footprint.resident == more
+    assert mapped.limit - read.limit == more  # what is free is not taken up by pages that can be given back
+
+
+@pytest.mark.parametrize("placed", ["cpu", None])
+def test_masks_do_not_depend_on_where_scores_are_added_up(
+    placed: str | None,
+    make_plan: Callable[..., Plan],
+    centred: Callable[..., Geometry],
+    scan_of: Callable[..., Volume],
+    monkeypatch: pytest.MonkeyPatch,
+    bright: type,
+) -> None:
+    plan, volume = make_plan(), scan(centred, scan_of)
+    segmenter = Segmenter(plan, [bright()], path=CPU)
+    wanted = segmenter.segment(volume).segmentation.array
+    asked: list[str] = []
+    plain = segmenter._sparing.zeros
+
+    def zeros(shape: tuple[int, ...], *, on: str) -> torch.Tensor:
+        asked.append(on)
+        return plain(shape, on=on)
+
+    monkeypatch.setattr(memory, "_scores_on", lambda *_: placed)
+    monkeypatch.setattr(segmenter._sparing, "zeros", zeros)
+    np.testing.assert_array_equal(segmenter.segment(volume).segmentation.array, wanted)
+    np.testing.assert_array_equal(segmenter.probabilities(volume).array.argmax(axis=0) > 0, wanted > 0)
+    assert asked == ([] if placed is None else [placed] * 2)
