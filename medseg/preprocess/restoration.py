@@ -145,7 +145,7 @@ class Probabilities:
                 positions[0] = positions[0] - first
                 here = np.ones(box.shape, dtype=bool) if is_here is None else is_here
                 flat = [np.broadcast_to(p, box.shape)[here] for p in positions]
-                scores = torch.cat([found.softmax(dim=1) for found in _interpolated(rows, flat)])
+                scores = torch.cat([found.softmax(dim=1) for found in interpolated(rows, flat)])
                 part = self._out[(slice(None), *box.slices)]
                 part[:, here] = scores.t().numpy()
                 is_inside = self._cells.inside(box) if self._is_cropped else None
@@ -188,10 +188,10 @@ def _winners(scores_zyxk: Tensor) -> NDArray[np.int64]:
 
 def _strongest(scores_zyxk: Tensor, positions: Sequence[NDArray[np.float64]]) -> NDArray[np.int64]:
     """Return the class with the largest interpolated score at positions inside the slab."""
-    return np.concatenate([scores.argmax(dim=1).numpy() for scores in _interpolated(scores_zyxk, positions)])
+    return np.concatenate([scores.argmax(dim=1).numpy() for scores in interpolated(scores_zyxk, positions)])
 
 
-def _interpolated(scores_zyxk: Tensor, positions: Sequence[NDArray[np.float64]]) -> Iterator[Tensor]:
+def interpolated(scores_zyxk: Tensor, positions: Sequence[NDArray[np.float64]]) -> Iterator[Tensor]:
     """Yield the scores (m, K) at positions, some at a time.
 
     The scores of a voxel lie side by side, so that a corner of a cell is one place in memory, whatever the number of
