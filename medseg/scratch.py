@@ -1,9 +1,9 @@
 """Arrays in temporary files, mapped into memory: for what is large, seen in order, and need not be held.
 
-A file has no name, and is gone when its array is, also after a crash (on Windows, when its handle is closed). Its place
-on the disk is taken when it is made, as a disk that fills up later would end the process where it writes. What is mapped
-counts as resident while it is looked at (``RssFile`` in Linux's ``/proc/self/status``), but can be let go of at any time
-without losing a number; what cannot is ``RssAnon``.
+A file has no name, and is gone when its array is, also after a crash (on Windows, when its handle is closed). Its
+place on the disk is taken when it is made, as a disk that fills up later would end the process where it writes. What is
+mapped counts as resident while it is looked at (``RssFile`` in Linux's ``/proc/self/status``), but can be let go of at
+any time without losing a number; what cannot is ``RssAnon``.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ class Uncertainty:
     >>> grid = Geometry((1, 1, 3), np.eye(4))
     >>> uncertainty = Uncertainty(grid, grid, np.zeros(grid.shape, np.float32))
     >>> uncertainty.add(torch.tensor([[9.0, 0.0, 0.0], [0.0, 0.0, 1.0986]]).reshape(2, 1, 1, 3))
-    >>> uncertainty.out.round(2).tolist()
-    [[[0.0, 1.0, 0.81]]]
+    >>> [round(float(value), 2) for value in uncertainty.out.ravel()]
+    [0.0, 1.0, 0.81]
     """
 
     def __init__(
