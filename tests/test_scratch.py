@@ -53,11 +53,8 @@ def test_other_arrays_stay_as_they_are() -> None:
 def test_place_is_taken_at_once_and_given_back() -> None:
     def taken() -> int:
         gc.collect()
-        return sum(
-            os.fstat(int(name)).st_blocks * 512
-            for name in os.listdir("/proc/self/fd")
-            if os.path.islink(f"/proc/self/fd/{name}") and "(deleted)" in os.readlink(f"/proc/self/fd/{name}")
-        )
+        links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        return sum(link.stat().st_blocks * 512 for link in links if "(deleted)" in str(link.readlink()))
 
     if not Path("/proc/self/fd").exists():
         pytest.skip("open files are listed by Linux alone")

@@ -190,7 +190,7 @@ def test_what_does_not_fit_onto_the_disk_is_refused_before_the_network_runs(
     for free, maps in ((4 * voxels, ("uncertainty",)), (12 * voxels, ("probabilities",))):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free - 1))
         before = network.calls
-        with pytest.raises(InputError, match="temporary files take .* GB of disk") as caught:
+        with pytest.raises(InputError, match=r"temporary files take .* GB of disk") as caught:
             segmenter.segment(noisy, maps=maps)
         assert caught.value.code == "disk"
         assert network.calls == before
