@@ -376,6 +376,7 @@ for classes in (3, 20):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory by kind is told by Linux alone")
 def test_beyond_the_lattice_memory_does_not_grow_with_the_classes() -> None:
     """In maps of one class, at the peak; what is not backed by a file, as the rest can be let go of."""
