@@ -99,9 +99,11 @@ def mean_field(  # noqa: PLR0913 - the model's inputs, and how to go about it
     >>> bool((refined.argmax(dim=0) == image[0]).all())
     True
     """
-    _require_fitting(logits_kzyx, image_czyx, spacing_mm)
+    _require_fitting(logits_kzyx, image_czyx, spacing_mm, out)
     logits_kzyx, image_czyx = logits_kzyx.detach(), image_czyx.detach().to(logits_kzyx)
     refined = _Store.like(logits_kzyx) if out is None else _Store.of(out)
+    _require_finite(_Store(logits_kzyx, out), "logits")
+    _require_finite(_Store(image_czyx), "image")
     if slice_axis is None:
         _refine(logits_kzyx, image_czyx, plan, spacing_mm=spacing_mm, progress=progress, into=refined)
         return refined.values
@@ -117,7 +119,7 @@ def mean_field(  # noqa: PLR0913 - the model's inputs, and how to go about it
 
 
 class _Store(NamedTuple):
-    """Scores of all classes; `array` where they lie in a file."""
+    """Scores of all classes; `array` where they lie in a file, or may."""
 
     values: Tensor
     array: NDArray[Any] | None = None
@@ -140,14 +142,15 @@ class _Store(NamedTuple):
         if self.array is not None:
             scratch.let_go(self.array)
 
-    def take(self, function: Callable[..., Tensor], source_kzyx: Tensor) -> None:
+    def take(self, function: Callable[..., Tensor], other: _Store) -> None:
         """Hold a function along the classes of scores, which may be the store's own, some voxels at a time."""
-        source, target = source_kzyx.flatten(1), self.values.flatten(1)
+        source, target = other.values.flatten(1), self.values.view(len(self.values), -1)
         step = max(1, AT_ONCE_BYTES // (len(source) * source.element_size()))
         for start in range(0, source.shape[1], step):
             part = slice(start, start + step)
             target[:, part] = function(source[:, part], dim=0)
             self.let_go()
+            other.let_go()
 
 
 def _refine(
@@ -161,21 +164,20 @@ def _refine(
 ) -> None:
     """Find log-probabilities by the iterations of Algorithm 1 of the paper, all voxels at once."""
     unary = into.beside()
-    unary.take(torch.log_softmax, logits_kzyx)  # from here on `into` may lose the logits
-    into.let_go()
+    unary.take(torch.log_softmax, _Store(logits_kzyx, into.array))  # from here on `into` may lose the logits
     kernels: list[Messages] = []
     progress(Step("crf", 0, plan.iterations))
     if plan.smoothness_weight:
         kernels.append(_smoothness(unary.values, plan, spacing_mm))
     if plan.appearance_weight:
         kernels.append(_appearance(image_czyx, plan, spacing_mm))
-    scores = unary.values
+    scores = unary
     for i in range(plan.iterations if kernels else 0):
         if i:
             progress(Step("crf", i, plan.iterations))
         into.take(torch.softmax, scores)  # beliefs, in the place of the scores they follow from
         _exchange(into, unary, kernels)
-        scores = into.values
+        scores = into
     progress(Step("crf", plan.iterations, plan.iterations))
     into.take(torch.log_softmax, scores)
 
@@ -258,7 +260,9 @@ def _watched(progress: Progress, *, before: int, total: int) -> Progress:
     return report
 
 
-def _require_fitting(logits_kzyx: Tensor, image_czyx: Tensor, spacing_mm: Sequence[float]) -> None:
+def _require_fitting(
+    logits_kzyx: Tensor, image_czyx: Tensor, spacing_mm: Sequence[float], out: NDArray[Any] | None
+) -> None:
     """Refuse what the CRF cannot be computed on."""
     if logits_kzyx.ndim != 4 or image_czyx.ndim != 4 or logits_kzyx.shape[1:] != image_czyx.shape[1:]:
         raise InputError(
@@ -273,8 +277,15 @@ def _require_fitting(logits_kzyx: Tensor, image_czyx: Tensor, spacing_mm: Sequen
     if not image_czyx.is_floating_point():
         kind = str(image_czyx.dtype).removeprefix("torch.")
         raise InputError(f"the image is {kind}", expected="floating-point, normalised intensities")
-    for name, values in (("logits", logits_kzyx), ("image", image_czyx)):
-        if not all(bool(part.isfinite().all()) for part in values):
-            raise InputError(f"the {name} of the CRF holds NaN or infinity", expected="finite numbers")
+    kind = str(logits_kzyx.dtype).removeprefix("torch.")
+    if out is not None and (out.shape != logits_kzyx.shape or out.dtype != kind or not out.flags.c_contiguous):
+        raise InputError("the array to write to is another than the logits'", expected="the same shape and type, whole")
     if len(spacing_mm) != 3 or not all(0 < step < float("inf") for step in spacing_mm):
         raise GeometryError(f"the spacing is {tuple(spacing_mm)}", expected="three lengths in mm, above zero")
+
+
+def _require_finite(scores: _Store, name: str) -> None:
+    for part in scores.values:
+        if not bool(part.isfinite().all()):
+            raise InputError(f"the {name} of the CRF holds NaN or infinity", expected="finite numbers")
+        scores.let_go()

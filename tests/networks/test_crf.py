@@ -333,6 +333,14 @@ def test_slices_are_refined_in_place_too() -> None:
     np.testing.assert_array_equal(array, wanted.numpy())
 
 
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((2, 3, 4, 6), np.float32), np.zeros((2, 3, 4, 5)), np.zeros((5, 4, 3, 2)).T]
+)
+def test_an_array_of_another_kind_is_not_written_to(wrong: NDArray[Any]) -> None:
+    with pytest.raises(InputError, match="the array to write to"):
+        mean_field(torch.zeros(2, 3, 4, 5), torch.zeros(1, 3, 4, 5), CrfPlan(), spacing_mm=ISOTROPIC, out=wrong)
+
+
 PROGRAM = """
 import threading
 import time
