@@ -22,8 +22,16 @@ from medseg.batch.job import Target
 from medseg.batch.jobs import find_jobs, job_of
 from medseg.batch.journal import Entry, Journal
 from medseg.batch.manifest import CaseRecord, Manifest
+from medseg.batch.maps import asked_maps
 from medseg.batch.objects import instance_plan
-from medseg.batch.outputs import Finished, is_intact, label_rows, require_replaceable, write_case
+from medseg.batch.outputs import (
+    Finished,
+    is_intact,
+    label_rows,
+    require_replaceable,
+    write_case,
+    written_formats,
+)
 from medseg.errors import GeometryError, InputError, MedsegError, ModelError
 from medseg.inference import NumericPath
 from medseg.io.atomic import write_text
@@ -272,7 +280,8 @@ class _Run:
         if following is not None:
             overlap.begin(self._reading(following), needs=partial(following.expected_bytes, self._target))
         volume = taken.scan.volume
-        result = self._segmenter.segment(volume, progress=overlap.progress)
+        maps = asked_maps(written_formats(self._options.formats))
+        result = self._segmenter.segment(volume, maps=maps, progress=overlap.progress)
         if is_mapped(volume.array) and job.stamps() != taken.stamps:
             raise InputError("the file changed while it was segmented", remedy="Segment it again when it is whole")
         overlap.write(

@@ -1,19 +1,22 @@
 """What is written for a case: a table of formats, and a folder that appears as a whole or not at all.
 
-=================  =======================  =======================================================================
-format             file                     remarks
-=================  =======================  =======================================================================
-``nifti``          ``segmentation.nii.gz``  on the scan's grid
-``dicom-seg``      ``segmentation.dcm``     for DICOM series; otherwise left out, with a finding
-``rtstruct``       ``rtstruct.dcm``         likewise; needs the extra of the same name
-``sr``             ``sr.dcm``               volumes as TID 1500, likewise; refers to the SEG, which is written with it
-``stl``            ``stl/<id>_<name>.stl``  one closed mesh per label found, LPS mm; needs the extra of the same name
-``png``            ``preview.png``          outlines on three slices, for people
-``png-mask``       ``segmentation.png``     with ``png`` where a scan has one slice: label ids, in the labels' colours
-``measurements``   ``measurements.json``    volume and voxels of every label; counts of objects where they are numbered
-``instances``      ``instances.nii.gz``     object numbers on the scan's grid; the next one is written with it
-``objects``        ``objects.csv``          label, size and place of every object
-=================  =======================  =======================================================================
+=================  ========================  ======================================================================
+format             file                      remarks
+=================  ========================  ======================================================================
+``nifti``          ``segmentation.nii.gz``   on the scan's grid
+``dicom-seg``      ``segmentation.dcm``      for DICOM series; otherwise left out, with a finding
+``rtstruct``       ``rtstruct.dcm``          likewise; needs the extra of the same name
+``sr``             ``sr.dcm``                volumes as TID 1500, likewise; refers to the SEG, which is written with it
+``stl``            ``stl/<id>_<name>.stl``   one closed mesh per label found, LPS mm; needs the extra of the same name
+``png``            ``preview.png``           outlines on three slices, for people
+``png-mask``       ``segmentation.png``      with ``png`` where a scan has one slice: label ids, in the labels' colours
+``measurements``   ``measurements.json``     volume and voxels of every label; counts of objects where they are numbered
+``instances``      ``instances.nii.gz``      object numbers on the scan's grid; the next one is written with it
+``objects``        ``objects.csv``           label, size and place of every object
+``uncertainty``    ``uncertainty.nii.gz``    entropy of the probabilities, 0 to 1, on the scan's grid
+``probabilities``  ``probabilities.nii.gz``  of each class, one volume each; the next one is written with it
+``channels``       ``probabilities.json``    which class each volume is of
+=================  ========================  ======================================================================
 
 All DICOM objects of a case share one `Identity`. Before the folder takes its place, each output is opened again by
 another path than its writer's and compared (`medseg.batch.recheck`).
@@ -29,6 +32,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from medseg.batch.maps import write_channels, write_probabilities, write_uncertainty
 from medseg.batch.objects import CaseObjects, drawn_objects, instance_plan, write_numbers, write_table
 from medseg.batch.recheck import Recheck
 from medseg.errors import InputError, MedsegError, OutputError
@@ -58,7 +62,7 @@ if TYPE_CHECKING:
     from medseg.volume import Segmentation, Volume
 
 NOT_APPLICABLE = "format-not-applicable"
-_BROUGHT_ALONG = {"sr": "dicom-seg", "png": "png-mask", "instances": "objects"}  # what comes with a format
+_BROUGHT_ALONG = {"sr": "dicom-seg", "png": "png-mask", "instances": "objects", "probabilities": "channels"}
 _UNPLACED = frozenset({"no-geometry", "two-dimensional"})  # findings of scans without a place in the patient
 
 
@@ -241,6 +245,9 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "measurements": Format("measurements.json", _measurements),
         "instances": Format("instances.nii.gz", write_numbers),
         "objects": Format("objects.csv", write_table),
+        "uncertainty": Format("uncertainty.nii.gz", write_uncertainty),
+        "probabilities": Format("probabilities.nii.gz", write_probabilities),
+        "channels": Format("probabilities.json", write_channels),
     }
 )
 

@@ -13,6 +13,8 @@ format            opened by                           compared
 ``measurements``  json                                volumes, numbers of objects
 ``instances``     SimpleITK, or the header's bytes    as ``nifti``, object by object
 ``objects``       csv                                 voxels, volumes, centroids
+maps              the bytes of the file               grid, voxels
+``channels``      json                                numbers and names
 ================  ==================================  =========================================================
 """
 
@@ -25,6 +27,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from medseg.batch.maps import map_apart, tells_channels
 from medseg.batch.objects import numbered, table_difference
 from medseg.errors import InputError, OutputError
 from medseg.io.dicom.regularise import on_slices, slice_positions
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from medseg.batch.outputs import Finished
+    from medseg.io.maps import MapApart
 
 _GRID_MM = 0.01
 _SLICE_MM, _SLICE = 0.02, 0.02  # how far (of a slice spacing) a header may place a slice off the grid of its series
@@ -183,6 +187,15 @@ class Recheck:
         passed = off.rows_agree and off.centroid_mm <= _GRID_MM and off.volume_ml <= _VOLUME_ML
         return Check(passed, "csv", centroid_mm=off.centroid_mm, volume_ml=off.volume_ml)
 
+    def _uncertainty(self, path: Path) -> Check:
+        return _mapped(map_apart(self._finished, "uncertainty", path))
+
+    def _probabilities(self, path: Path) -> Check:
+        return _mapped(map_apart(self._finished, "probabilities", path))
+
+    def _channels(self, path: Path) -> Check:
+        return Check(tells_channels(self._finished, path), "json")
+
     def _measured(self, found: Mapping[int, float], reader: str) -> Check:
         off_ml = max((abs(found[i] - volume) for i, volume in self._volumes_ml.items()), default=0.0)
         passed = off_ml <= _VOLUME_ML and len(found) == len(self._volumes_ml)
@@ -208,6 +221,10 @@ def _placed(off: Apart, reader: str, *, within_mm: float) -> Check:
     return Check(passed, reader, **asdict(off))
 
 
+def _mapped(off: MapApart) -> Check:
+    return Check(off.grid_mm <= _GRID_MM and not off.voxels_differing, "the bytes of the file", **off._asdict())
+
+
 _CHECKS: Mapping[str, Callable[[Recheck, Path], Check]] = MappingProxyType(
     {
         "nifti": Recheck._nifti,
@@ -220,5 +237,8 @@ _CHECKS: Mapping[str, Callable[[Recheck, Path], Check]] = MappingProxyType(
         "measurements": Recheck._measurements,
         "instances": Recheck._instances,
         "objects": Recheck._objects,
+        "uncertainty": Recheck._uncertainty,
+        "probabilities": Recheck._probabilities,
+        "channels": Recheck._channels,
     }
 )

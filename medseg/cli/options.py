@@ -37,7 +37,8 @@ Formats = Annotated[
     str,
     typer.Option(
         "--format",
-        help="Comma-separated: nifti, dicom-seg, rtstruct, sr, stl, png, png-mask, measurements, instances, objects.",
+        help="Comma-separated: nifti, dicom-seg, rtstruct, sr, stl, png, png-mask, measurements, instances, objects,"
+        " uncertainty, probabilities.",
     ),
 ]
 Backend = Annotated[

@@ -1,7 +1,8 @@
 """What segmenting a scan takes in memory, told before work starts, and what is done where that is too much.
 
 Nothing here changes a number of the result. What can be given up for memory is time: an image whose normalisation looks
-at it first is then made twice instead of held in between.
+at it first is then made twice instead of held in between. What lies in temporary files (`medseg.scratch`) is no memory,
+and is held against the disk.
 """
 
 from __future__ import annotations
@@ -16,19 +17,26 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import psutil
 
+from medseg import scratch
 from medseg.errors import InputError
 from medseg.inference.hardware import free_memory_bytes
+from medseg.networks.crf import AT_ONCE_BYTES
 from medseg.networks.footprint import peak_features
+from medseg.networks.permutohedral import RINGED
 from medseg.plan import ClassicUNetSpec, MedNeXtSpec, SegResNetSpec, SwinUNETRSpec, UNetSpec
 from medseg.preprocess import is_looked_at_first, is_made_at_once, working_grid
+from medseg.resample.cells import CHUNK_VOXELS
 from medseg.resample.lattice import Lattice
 from medseg.tiling import SLAB_BYTES
 from medseg.transforms.intensity import SLICES
 from medseg.volume import id_type, is_mapped
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from medseg.geometry import Geometry
     from medseg.inference.hardware import NumericPath
+    from medseg.inference.maps import MapName
     from medseg.plan import NetworkSpec, Plan
     from medseg.volume import Volume
 
@@ -39,8 +47,11 @@ OBLIQUE_BYTES = 250_000_000  # for a block of the source, where grids are obliqu
 AT_ONCE_COPIES = 3  # of the scan in float32, where it is cropped and normalised first
 EXPORTED_MAPS = 20  # of the first stage's features, for a network run by ONNX Runtime or OpenVINO
 MOST_MAPS = 80  # of the same, more than any network here holds at a time
-CRF_COPIES = 12  # of the scores of all classes, those that go in included
-CRF_VOXEL_BYTES = 500  # of the lattice of the appearance kernel
+CRF_COPIES = 8  # of the scores of the classes that messages are sent of at once
+CRF_VOXEL_BYTES = 100  # of the lattice of the appearance kernel, for each vertex of a simplex
+CRF_RING_BYTES = 32  # of each neighbour of a vertex, while a lattice is widened
+CRF_FILES = 2  # of the scores of all classes; one where each slice is refined by itself
+MAP_VOXEL_BYTES = 200  # a voxel of those that a map is made of at once, and two probabilities of each class
 PIECES_BYTES = 11  # a voxel, to find the largest piece of a label: its copy, numbers twice, and where it is
 CARD_FEATURES = 2  # times what features take on a card, for what libraries work in
 CARD_SLABS = 3  # finished slices on their way off the card: picked, cut, and what weights are multiplied into
@@ -66,7 +77,9 @@ class Footprint(NamedTuple):
     mask : int
         The mask, and what tidying it takes.
     crf : int
-        The CRF, where there is one.
+        The CRF, where there is one; its scores lie in files.
+    maps : int
+        Making maps; they lie in files themselves.
     """
 
     resident: int
@@ -76,6 +89,7 @@ class Footprint(NamedTuple):
     held: int
     mask: int
     crf: int
+    maps: int
 
     @property
     def total(self) -> int:
@@ -97,24 +111,29 @@ class Fit:
         Whether the image is made twice, as there is no room to hold it.
     scores_on : str or None
         The device where windows' scores are added up; None where all is done on the CPU.
+    disk : int
+        What temporary files take, bytes.
     """
 
     footprint: Footprint
     limit: int
     is_split: bool = False
     scores_on: str | None = None
+    disk: int = 0
 
     @property
     def in_words(self) -> str:
         """What a person is told."""
         how = "will split" if self.is_split else "fits"
         told = f"{how}, {self.footprint.total / 1e9:.1f} of {self.limit / 1e9:.1f} GB at most"
-        if self.scores_on is None:
-            return told
-        return f"{told}, scores {'in main memory' if self.scores_on == 'cpu' else 'on the card'}"
+        if self.scores_on is not None:
+            told += f", scores {'in main memory' if self.scores_on == 'cpu' else 'on the card'}"
+        return f"{told}; temporary files of {self.disk / 1e9:.1f} GB" if self.disk else told
 
 
-def fit(volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = None) -> Fit:
+def fit(
+    volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = None, maps: Collection[MapName] = ()
+) -> Fit:
     """Return how a scan fits.
 
     Parameters
@@ -127,23 +146,26 @@ def fit(volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = 
         How it computes.
     max_ram : int, optional
         Bytes the process and its children may hold; by default what they hold now and most of what is free.
+    maps : collection of MapName
+        What is made beside the mask.
 
     Raises
     ------
     InputError
-        Where it does not fit; names the least that would do.
+        Where it does not fit; names the least that would do. Also where the disk has no place for temporary files.
     """
     resident = resident_bytes() + (volume.array.nbytes if is_mapped(volume.array) else 0)  # pages while looked at
     limit = max_ram or resident + int(TIGHT * free_memory_bytes("cpu"))
     working = working_grid(volume.geometry, plan)
-    held = _held_bytes(volume, working, plan)
+    held, disk = _held_bytes(volume, working, plan), disk_bytes(volume.geometry, working, plan, maps)
+    scratch.require_room(disk)
     scores_on = _scores_on(working, plan, path)
-    needed = partial(footprint, volume, working, plan, path, resident=resident)
+    needed = partial(footprint, volume, working, plan, path, resident=resident, maps=maps)
     least = _beside(scores_on, needed(is_counted=False), working, plan)
     if least.total + held > limit:  # counting features takes seconds, which a bound mostly spares
         least = _beside(scores_on, needed(), working, plan)
     if least.total + held <= limit:
-        return Fit(least._replace(held=held), limit, scores_on=scores_on)
+        return Fit(least._replace(held=held), limit, scores_on=scores_on, disk=disk)
     if is_made_at_once(plan):
         least = least._replace(held=held)
     if least.total > limit:
@@ -154,11 +176,18 @@ def fit(volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = 
             remedy=f"Allow --max-ram {math.ceil(least.total / 1e8) / 10:g}GB" if max_ram else "Close other programs",
             code="memory",
         )
-    return Fit(least, limit, is_split=True, scores_on=scores_on)
+    return Fit(least, limit, is_split=True, scores_on=scores_on, disk=disk)
 
 
-def footprint(
-    volume: Volume, working: Geometry, plan: Plan, path: NumericPath, *, resident: int, is_counted: bool = True
+def footprint(  # noqa: PLR0913 - what it follows from
+    volume: Volume,
+    working: Geometry,
+    plan: Plan,
+    path: NumericPath,
+    *,
+    resident: int,
+    maps: Collection[MapName] = (),
+    is_counted: bool = True,
 ) -> Footprint:
     """Return what a scan takes at least, on the working grid `working`; features are counted, or a bound is taken.
 
@@ -176,8 +205,17 @@ def footprint(
         image=channels * _image_bytes(volume, working, patch[0]),
         held=0,
         mask=_mask_bytes(volume.geometry, plan),
-        crf=0 if plan.infer.crf is None else _crf_bytes(working, classes),
+        crf=0 if plan.infer.crf is None else _crf_bytes(working, plan),
+        maps=_maps_bytes(volume.geometry, working, slab // classes, maps, classes=classes),
     )
+
+
+def disk_bytes(scan: Geometry, working: Geometry, plan: Plan, maps: Collection[MapName]) -> int:
+    """Return what temporary files take at once."""
+    classes = len(plan.labels) + 1
+    channels = ("uncertainty" in maps) + classes * ("probabilities" in maps)
+    files = 0 if plan.infer.crf is None else CRF_FILES if plan.slice_axis is None else 1
+    return FLOAT * (channels * math.prod(scan.shape) + files * classes * math.prod(working.shape))
 
 
 def resident_bytes() -> int:
@@ -282,6 +320,23 @@ def _mask_bytes(scan: Geometry, plan: Plan) -> int:
     return voxels * (size + (PIECES_BYTES if plan.infer.largest_component else 0))
 
 
-def _crf_bytes(working: Geometry, classes: int) -> int:
-    voxels = math.prod(working.shape)
-    return voxels * (CRF_COPIES * classes * FLOAT + CRF_VOXEL_BYTES)
+def _crf_bytes(working: Geometry, plan: Plan) -> int:
+    """Return what the CRF takes: the image, and of as many voxels as know of each other the lattice and messages."""
+    voxels, channels = math.prod(working.shape), len(plan.channels)
+    slices = 1 if plan.slice_axis is None else working.shape[plan.slice_axis]
+    vertices = 1 + channels + (3 if plan.slice_axis is None else 2)
+    touched = min(voxels // slices * vertices, RINGED)
+    lattice = voxels // slices * CRF_VOXEL_BYTES * vertices + touched * CRF_RING_BYTES * (2 * vertices + 1)
+    one = voxels // slices * FLOAT
+    sent = CRF_COPIES * min(max(one, AT_ONCE_BYTES), one * (len(plan.labels) + 1))
+    return FLOAT * channels * voxels + lattice + sent
+
+
+def _maps_bytes(scan: Geometry, working: Geometry, slab: int, maps: Collection[MapName], *, classes: int) -> int:
+    """Return what making maps takes: the pages of what a slab (bytes a class) becomes, and what is made at once."""
+    if not maps:
+        return 0
+    voxels = math.prod(scan.shape)
+    at_once = min(voxels, max(CHUNK_VOXELS, voxels // min(scan.shape)))
+    numbers = classes if "probabilities" in maps else 1
+    return int(numbers * slab * voxels / math.prod(working.shape)) + at_once * (MAP_VOXEL_BYTES + 2 * FLOAT * numbers)

@@ -9,8 +9,7 @@ The members of an ensemble are averaged as logits, window by window, as nnU-Net 
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,14 +24,15 @@ from medseg.inference import memory
 from medseg.inference.backends import as_backend
 from medseg.inference.clock import Clock
 from medseg.inference.confidence import Confidence
+from medseg.inference.maps import Maps, require_known
 from medseg.inference.memory import peak_ram_mb
 from medseg.inference.opening import Asked, open_model
+from medseg.inference.refining import refined
 from medseg.inference.sparing import Sparing
-from medseg.networks.crf import mean_field
 from medseg.plan import CrfRecipe
-from medseg.preprocess import Probabilities, Restoration, WorkingImage, nearest_slices
+from medseg.preprocess import Restoration, WorkingImage, nearest_slices
 from medseg.progress import Step, ignore
-from medseg.tiling import SLAB_BYTES, Slab, Tiling, stream_logits
+from medseg.tiling import Slab, Tiling, stream_logits
 from medseg.volume import Segmentation, Volume, id_type
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from medseg.geometry import Geometry
     from medseg.inference.backends import Backend
     from medseg.inference.hardware import NumericPath
+    from medseg.inference.maps import MapName
     from medseg.labels import LabelSet
     from medseg.model import Model
     from medseg.plan import Plan
@@ -74,6 +75,9 @@ class Result:
         Wall time of the steps ``prepare``, ``network``, ``crf`` where there is one, ``restore``.
     peak_ram_mb : float
         The most memory this process held resident so far, in 10^6 bytes.
+    maps : dict
+        The maps that were asked for, float32 on the scan's grid. Each lies in a temporary file, which goes when it is
+        let go of.
     """
 
     segmentation: Segmentation
@@ -81,6 +85,7 @@ class Result:
     flags: tuple[Flag, ...]
     seconds: dict[str, float]
     peak_ram_mb: float
+    maps: dict[MapName, Volume] = field(default_factory=dict)
 
 
 class Segmenter:
@@ -221,6 +226,7 @@ class Segmenter:
         volume: Volume,
         *,
         region: Box | None = None,
+        maps: Sequence[MapName] = (),
         progress: Progress | None = None,
         on_slab: Callable[[Segmentation], None] | None = None,
     ) -> Result:
@@ -233,6 +239,9 @@ class Segmenter:
         region : Box, optional
             Where to segment, in the scan's voxels; outside the mask is background. Intensities are normalised by the
             whole scan, and the network (and the CRF) sees half a patch around the region.
+        maps : sequence of {"uncertainty", "probabilities"}
+            What to tell of each voxel beside its label (`medseg.inference.maps`), from the same scores and before
+            tidying.
         progress : Progress, optional
             Told the stages ``prepare`` (with how the scan fits into memory), ``network`` (per batch of windows),
             ``crf`` (per iteration) and ``restore``; raises `Cancelled` to stop.
@@ -244,29 +253,35 @@ class Segmenter:
         ------
         InputError
             Where the scan has another number of channels than the model, a voxel is not a finite number (code
-            ``non-finite``), or the scan does not fit into the memory allowed (code ``memory``).
+            ``non-finite``), the scan does not fit into the memory allowed (code ``memory``), or temporary files do not
+            fit onto the disk (code ``disk``).
+        PlanError
+            Where a map is not known.
         ModelError
             Where the device's memory is too small.
         GeometryError
             Where the region leaves the scan.
         """
+        require_known(maps)
         report, clock = progress or ignore, Clock()
         target = volume.geometry.crop(region) if region else volume.geometry
         with clock("prepare"):
-            image, zeros = self._image(volume, target if region else None, report)
+            image, zeros = self._image(volume, target if region else None, report, maps)
         labels = self.plan.labels
         mask = np.zeros(volume.geometry.shape, dtype=id_type(labels))
         slabs, grid = self._in_slices_of(target, image, self._scores(image, zeros, clock, report, on_slab))
         restoration = Restoration(grid, target, labels, out=mask[region.slices] if region else mask)
-        confidence = Confidence()
+        confidence, told = Confidence(), Maps(maps, grid, volume.geometry, plan=self.plan, region=region)
         for _, logits in slabs:
             with clock("restore"):
                 confidence.add(logits, restoration.add(logits))
+                told.add(logits)
         with clock("restore"):
             report(Step("restore"))
             tidy = postprocess.PostprocessPlan(self.plan.infer.largest_component)
             segmentation = postprocess.apply(Segmentation(mask, volume.geometry, labels), tidy)
-        return Result(segmentation, confidence.mean, _flags(segmentation.array), clock.seconds, peak_ram_mb())
+        flags = _flags(segmentation.array)
+        return Result(segmentation, confidence.mean, flags, clock.seconds, peak_ram_mb(), told.volumes)
 
     def probabilities(self, volume: Volume, *, progress: Progress | None = None) -> Volume:
         """Return each class's probability at each voxel of a scan, float32 on the scan's grid.
@@ -280,22 +295,13 @@ class Segmenter:
         ModelError, InputError
             As `segment`.
         """
-        report, clock = progress or ignore, Clock()
-        image, zeros = self._image(volume, None, report)
-        names = ("background", *self.plan.labels.names)
-        with tempfile.TemporaryFile() as file:
-            array = np.memmap(file, dtype=np.float32, mode="w+", shape=(len(names), *volume.geometry.shape))
-        slabs, grid = self._in_slices_of(volume.geometry, image, self._scores(image, zeros, clock, report, None))
-        is_cropped = self.plan.preprocess.scan_first is not None
-        probabilities = Probabilities(grid, volume.geometry, array, is_cropped=is_cropped)
-        for _, logits in slabs:
-            probabilities.add(logits)
-        report(Step("restore"))
-        return Volume(array, volume.geometry, names)
+        return self.segment(volume, maps=("probabilities",), progress=progress).maps["probabilities"]
 
-    def _image(self, volume: Volume, target: Geometry | None, report: Progress) -> tuple[WorkingImage, Zeros | None]:
+    def _image(
+        self, volume: Volume, target: Geometry | None, report: Progress, maps: Sequence[MapName]
+    ) -> tuple[WorkingImage, Zeros | None]:
         """Return the scan on the working grid, cut to half a patch around `target`, and where scores are added up."""
-        how = memory.fit(volume, self.plan, self.path, max_ram=self.max_ram)
+        how = memory.fit(volume, self.plan, self.path, max_ram=self.max_ram, maps=maps)
         report(Step("prepare", message=how.in_words))
         image = WorkingImage(volume, self.plan, held=not how.is_split)
         zeros = None if how.scores_on is None else partial(self._sparing.zeros, on=how.scores_on)
@@ -319,31 +325,14 @@ class Segmenter:
         report: Progress,
         on_slab: Callable[[Segmentation], None] | None,
     ) -> Iterator[Slab]:
-        """Yield slabs of the scores that decide, in rising order: the network's, or the CRF's where there is one."""
+        """Return slabs of the scores that decide, in rising order: the network's, or the CRF's where there is one."""
         seen = _Timed(image, clock)
         slabs = stream_logits(self._sparing, seen, tiling=self._tiling, progress=report, zeros=zeros)
         slabs = clock.each("network", slabs)
         if on_slab is not None:
             slabs = _told(slabs, on_slab, image.geometry, self.plan.labels)
-        if self.plan.infer.crf is None:
-            yield from slabs
-            return
-        logits = torch.empty(len(self.plan.labels) + 1, *image.geometry.shape)
-        for start, part in slabs:
-            logits[:, start : start + part.shape[1]] = part
-        with clock("crf"):
-            refined = mean_field(
-                logits,
-                image.whole(),
-                self.plan.infer.crf,
-                spacing_mm=image.geometry.spacing_mm,
-                slice_axis=self.plan.slice_axis,
-                progress=report,
-            )
-        del logits
-        depth = max(1, SLAB_BYTES // refined[:, 0].nbytes)
-        for start in range(0, refined.shape[1], depth):
-            yield Slab(start, refined[:, start : start + depth])
+        crf = self.plan.infer.crf
+        return slabs if crf is None else refined(slabs, image, self.plan, crf, clock=clock, progress=report)
 
     def _predict(self, windows: Tensor) -> Tensor:
         """Return the members' mean logits of a batch of windows, float32."""

@@ -21,6 +21,7 @@ import nibabel
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
+from medseg import scratch
 from medseg.errors import GeometryError, InputError
 from medseg.geometry import Geometry
 from medseg.io import stream
@@ -43,6 +44,7 @@ _NIFTI1_MAX_SIDE = 32767  # dim is of type short
 _MAX_DIMENSIONS = 7
 _DATA_MAGIC = (b"n+1", b"n+2")
 _PAIR_MAGIC = (b"ni1", b"ni2")
+_WRITTEN_AT_ONCE = 1 << 24
 _SCANNER = 1  # NIFTI_XFORM_SCANNER_ANAT
 
 NiftiHeader = nibabel.Nifti1Header  # Nifti2Header is a kind of it
@@ -141,9 +143,12 @@ def write(array_czyx: NDArray[Any], geometry: Geometry, path: Path) -> None:
     header_bytes: bytes = header.binaryblock + b"\0\0\0\0"  # no extensions
     native = data.astype(data.dtype.newbyteorder("<"), copy=False)
     is_compressed = path.name.lower().endswith(".gz")
+    flat = native.reshape(-1).view(np.uint8)
     with stream.compressed_writer(path) if is_compressed else path.open("wb") as file:
         file.write(header_bytes)
-        file.write(native.reshape(-1).view(np.uint8).data)
+        for start in range(0, len(flat), _WRITTEN_AT_ONCE):
+            file.write(flat[start : start + _WRITTEN_AT_ONCE].data)
+            scratch.let_go(flat)  # of an array in a file, which need not be in memory as a whole
 
 
 # -- reading -------------------------------------------------------------------------------------------------------

@@ -12,14 +12,18 @@ then mean the same at any spacing, and a voxel unlike all others is left alone. 
 What is exact and what is not: the smoothness kernel's sums are exact, by a matrix product along each axis. Those of the
 appearance kernel are approximated by the permutohedral lattice (`medseg.networks.permutohedral`); docs/crf.md has the
 errors against the sum over all pairs.
+
+A class's messages depend on its own beliefs alone, and a voxel's softmax on its own scores alone. So messages go some
+classes at a time and the softmax some voxels at a time, and scores that are large may lie in files (`medseg.scratch`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from medseg import scratch
 from medseg.errors import GeometryError, InputError
 from medseg.networks.permutohedral import Permutohedral
 from medseg.progress import Step, ignore
@@ -27,6 +31,7 @@ from medseg.progress import Step, ignore
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from medseg.plan import CrfPlan
@@ -34,8 +39,11 @@ if TYPE_CHECKING:
 
     Messages = Callable[[Tensor], Tensor]
 
+AT_ONCE_BYTES = 1 << 26
+"""Scores of whole classes, at least one, that messages are sent of at once; and of voxels in one softmax."""
 
-def mean_field(
+
+def mean_field(  # noqa: PLR0913 - the model's inputs, and how to go about it
     logits_kzyx: Tensor,
     image_czyx: Tensor,
     plan: CrfPlan,
@@ -43,6 +51,7 @@ def mean_field(
     spacing_mm: Sequence[float],
     slice_axis: int | None = None,
     progress: Progress = ignore,
+    out: NDArray[Any] | None = None,
 ) -> Tensor:
     """Return log-probabilities (K, Z, Y, X) refined by a fully connected CRF.
 
@@ -60,17 +69,20 @@ def mean_field(
         The axis whose slices know nothing of each other, as for a 2-D network; by default there is none.
     progress : Progress
         Told stage ``crf`` before each iteration, on each slice where there is a slice axis; raises to stop.
+    out : (K, Z, Y, X) of the type of `logits_kzyx`, optional
+        Written into and returned as a tensor, such as an array of `medseg.scratch`; scores on the way then lie in a
+        temporary file. May be the memory of `logits_kzyx` itself. The numbers are the same.
 
     Returns
     -------
     Tensor
-        A new tensor of the type of `logits_kzyx`; its exponentials sum to one at every voxel. Without weights, the
-        logarithm of the softmax.
+        Of the type of `logits_kzyx`, a new one unless there is `out`; its exponentials sum to one at every voxel.
+        Without weights, the logarithm of the softmax.
 
     Raises
     ------
     InputError
-        Where shapes do not agree, or values are not finite floating-point numbers of a type above.
+        Where shapes do not agree, values are not finite floating-point numbers of a type above, or the disk is full.
     GeometryError
         Where the spacing is not three lengths.
 
@@ -87,40 +99,100 @@ def mean_field(
     >>> bool((refined.argmax(dim=0) == image[0]).all())
     True
     """
-    _require_fitting(logits_kzyx, image_czyx, spacing_mm)
+    _require_fitting(logits_kzyx, image_czyx, spacing_mm, out)
     logits_kzyx, image_czyx = logits_kzyx.detach(), image_czyx.detach().to(logits_kzyx)
+    refined = _Store.like(logits_kzyx) if out is None else _Store.of(out)
+    _require_finite(_Store(logits_kzyx, out), "logits")
+    _require_finite(_Store(image_czyx), "image")
     if slice_axis is None:
-        return _refined(logits_kzyx, image_czyx, plan, spacing_mm=spacing_mm, progress=progress)
+        _refine(logits_kzyx, image_czyx, plan, spacing_mm=spacing_mm, progress=progress, into=refined)
+        return refined.values
     slices = logits_kzyx.shape[1 + slice_axis]
-    refined = torch.empty_like(logits_kzyx)
     for i in range(slices):
         one = (slice(None),) * (1 + slice_axis) + (slice(i, i + 1),)
         watched = _watched(progress, before=i * plan.iterations, total=slices * plan.iterations)
-        refined[one] = _refined(logits_kzyx[one], image_czyx[one], plan, spacing_mm=spacing_mm, progress=watched)
-    return refined
+        alone = _Store.like(logits_kzyx[one])
+        _refine(logits_kzyx[one], image_czyx[one], plan, spacing_mm=spacing_mm, progress=watched, into=alone)
+        refined.values[one] = alone.values
+        refined.let_go()
+    return refined.values
 
 
-def _refined(
-    logits_kzyx: Tensor, image_czyx: Tensor, plan: CrfPlan, *, spacing_mm: Sequence[float], progress: Progress
-) -> Tensor:
-    """Return log-probabilities after the iterations of Algorithm 1 of the paper, all voxels at once."""
-    unary = logits_kzyx.log_softmax(dim=0)
+class _Store(NamedTuple):
+    """Scores of all classes; `array` where they lie in a file, or may."""
+
+    values: Tensor
+    array: NDArray[Any] | None = None
+
+    @classmethod
+    def of(cls, array_kzyx: NDArray[Any]) -> _Store:
+        return cls(torch.from_numpy(array_kzyx), array_kzyx)
+
+    @classmethod
+    def like(cls, logits_kzyx: Tensor) -> _Store:
+        return cls(torch.empty(logits_kzyx.shape, dtype=logits_kzyx.dtype, device=logits_kzyx.device))
+
+    def beside(self) -> _Store:
+        """Return another one of the kind."""
+        return (
+            self.like(self.values) if self.array is None else self.of(scratch.empty(self.array.shape, self.array.dtype))
+        )
+
+    def let_go(self) -> None:
+        if self.array is not None:
+            scratch.let_go(self.array)
+
+    def take(self, function: Callable[..., Tensor], other: _Store) -> None:
+        """Hold a function along the classes of scores, which may be the store's own, some voxels at a time."""
+        source, target = other.values.flatten(1), self.values.view(len(self.values), -1)
+        step = max(1, AT_ONCE_BYTES // (len(source) * source.element_size()))
+        for start in range(0, source.shape[1], step):
+            part = slice(start, start + step)
+            target[:, part] = function(source[:, part], dim=0)
+            self.let_go()
+            other.let_go()
+
+
+def _refine(
+    logits_kzyx: Tensor,
+    image_czyx: Tensor,
+    plan: CrfPlan,
+    *,
+    spacing_mm: Sequence[float],
+    progress: Progress,
+    into: _Store,
+) -> None:
+    """Find log-probabilities by the iterations of Algorithm 1 of the paper, all voxels at once."""
+    unary = into.beside()
+    unary.take(torch.log_softmax, _Store(logits_kzyx, into.array))  # from here on `into` may lose the logits
     kernels: list[Messages] = []
     progress(Step("crf", 0, plan.iterations))
     if plan.smoothness_weight:
-        kernels.append(_smoothness(unary, plan, spacing_mm))
+        kernels.append(_smoothness(unary.values, plan, spacing_mm))
     if plan.appearance_weight:
         kernels.append(_appearance(image_czyx, plan, spacing_mm))
     scores = unary
     for i in range(plan.iterations if kernels else 0):
         if i:
             progress(Step("crf", i, plan.iterations))
-        beliefs = scores.softmax(dim=0)
-        scores = unary.clone()
-        for messages in kernels:
-            scores += messages(beliefs)
+        into.take(torch.softmax, scores)  # beliefs, in the place of the scores they follow from
+        _exchange(into, unary, kernels)
+        scores = into
     progress(Step("crf", plan.iterations, plan.iterations))
-    return scores.log_softmax(dim=0)
+    into.take(torch.log_softmax, scores)
+
+
+def _exchange(beliefs: _Store, unary: _Store, kernels: Sequence[Messages]) -> None:
+    """Put in the place of beliefs the scores that follow from everyone's messages, some classes at a time."""
+    step = max(1, AT_ONCE_BYTES // (unary.values[0].numel() * unary.values.element_size()))
+    for start in range(0, len(unary.values), step):
+        classes = slice(start, start + step)
+        scores = unary.values[classes].clone()
+        for messages in kernels:
+            scores += messages(beliefs.values[classes])
+        beliefs.values[classes] = scores
+        for store in (beliefs, unary):
+            store.let_go()
 
 
 def _smoothness(like_kzyx: Tensor, plan: CrfPlan, spacing_mm: Sequence[float]) -> Messages:
@@ -188,7 +260,9 @@ def _watched(progress: Progress, *, before: int, total: int) -> Progress:
     return report
 
 
-def _require_fitting(logits_kzyx: Tensor, image_czyx: Tensor, spacing_mm: Sequence[float]) -> None:
+def _require_fitting(
+    logits_kzyx: Tensor, image_czyx: Tensor, spacing_mm: Sequence[float], out: NDArray[Any] | None
+) -> None:
     """Refuse what the CRF cannot be computed on."""
     if logits_kzyx.ndim != 4 or image_czyx.ndim != 4 or logits_kzyx.shape[1:] != image_czyx.shape[1:]:
         raise InputError(
@@ -203,8 +277,15 @@ def _require_fitting(logits_kzyx: Tensor, image_czyx: Tensor, spacing_mm: Sequen
     if not image_czyx.is_floating_point():
         kind = str(image_czyx.dtype).removeprefix("torch.")
         raise InputError(f"the image is {kind}", expected="floating-point, normalised intensities")
-    for name, values in (("logits", logits_kzyx), ("image", image_czyx)):
-        if not all(bool(part.isfinite().all()) for part in values):
-            raise InputError(f"the {name} of the CRF holds NaN or infinity", expected="finite numbers")
+    kind = str(logits_kzyx.dtype).removeprefix("torch.")
+    if out is not None and (out.shape != logits_kzyx.shape or out.dtype != kind or not out.flags.c_contiguous):
+        raise InputError("the array to write to is another than the logits'", expected="the same shape and type, whole")
     if len(spacing_mm) != 3 or not all(0 < step < float("inf") for step in spacing_mm):
         raise GeometryError(f"the spacing is {tuple(spacing_mm)}", expected="three lengths in mm, above zero")
+
+
+def _require_finite(scores: _Store, name: str) -> None:
+    for part in scores.values:
+        if not bool(part.isfinite().all()):
+            raise InputError(f"the {name} of the CRF holds NaN or infinity", expected="finite numbers")
+        scores.let_go()

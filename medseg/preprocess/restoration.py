@@ -146,7 +146,7 @@ class Probabilities:
                 positions[0] = positions[0] - first
                 here = np.ones(box.shape, dtype=bool) if is_here is None else is_here
                 places = Places(positions, box.shape, np.flatnonzero(here))
-                scores = torch.cat([found.softmax(dim=1) for found in _interpolated(rows, places)])
+                scores = torch.cat([found.softmax(dim=1) for found in interpolated(rows, places)])
                 part = self._out[(slice(None), *box.slices)]
                 part[:, here] = scores.t().numpy()
                 is_inside = self._cells.inside(box) if self._is_cropped else None
@@ -189,10 +189,10 @@ def _winners(scores_zyxk: Tensor) -> NDArray[np.int64]:
 
 def _strongest(scores_zyxk: Tensor, places: Places) -> NDArray[np.int64]:
     """Return the class with the largest interpolated score at places inside the slab."""
-    return np.concatenate([scores.argmax(dim=1).numpy() for scores in _interpolated(scores_zyxk, places)])
+    return np.concatenate([scores.argmax(dim=1).numpy() for scores in interpolated(scores_zyxk, places)])
 
 
-def _interpolated(scores_zyxk: Tensor, places: Places) -> Iterator[Tensor]:
+def interpolated(scores_zyxk: Tensor, places: Places) -> Iterator[Tensor]:
     """Yield the scores (m, K) at places, some at a time.
 
     The scores of a voxel lie side by side, so that a corner of a cell is one place in memory, whatever the number of

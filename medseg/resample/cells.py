@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Decide = Callable[["Places"], NDArray[Any]]
 
-_CHUNK_VOXELS = 500_000  # of the target, settled together: where all their cells differ, a hundred bytes for each
+CHUNK_VOXELS = 500_000  # of the target, settled together: where all their cells differ, a hundred bytes for each
 
 
 class Chunk(NamedTuple):
@@ -109,7 +109,7 @@ class Cells:
         rows = self._rows(first, stop)
         shape = list(self.lattice.shape)
         per_row = math.prod(shape) // shape[self._axis]
-        depth = 1 if self._is_level else max(1, _CHUNK_VOXELS // per_row)
+        depth = 1 if self._is_level else max(1, CHUNK_VOXELS // per_row)
         for start in range(rows.start, rows.stop, depth):
             box = self._box(start, min(start + depth, rows.stop))
             part = self.lattice.cropped(box)
@@ -176,7 +176,7 @@ class LabelsBetween:
         decide : callable
             Given the M `Places` in cells whose labels differ, z counted from `first`, returns their labels (M,).
         """
-        is_mixed = None if self._is_copy else _mixed_cells(labels_zyx)
+        is_mixed = None if self._is_copy else mixed_cells(labels_zyx)
         stop = first + len(labels_zyx)
         for box, positions, is_here in self._cells.chunks(first, stop - (stop < self._cells.shape[0])):
             positions[0] = np.clip(positions[0] - first, 0, len(labels_zyx) - 1)
@@ -230,8 +230,8 @@ def _own_axes(index: Sequence[NDArray[np.intp]]) -> list[int] | None:
     return [axes[0] if axes else next(free) for axes in along]
 
 
-def _mixed_cells(labels_zyx: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell for every voxel whether labels differ among it and its seven neighbours towards higher index."""
+def mixed_cells(labels_zyx: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell for every voxel whether labels differ among it and its seven neighbours towards higher index; (Z, Y, X)."""
     low, high = labels_zyx, labels_zyx
     for axis, count in enumerate(labels_zyx.shape):
         neighbour = np.minimum(np.arange(count) + 1, count - 1)  # the last voxel is its own

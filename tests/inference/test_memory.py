@@ -13,6 +13,7 @@ from medseg.inference import NumericPath, Segmenter, memory
 from medseg.inference.sparing import Sparing
 from medseg.io import write_volume
 from medseg.io.mapped import map_volume
+from medseg.labels import LabelSet
 from medseg.plan import CrfPlan, InferPlan, PreprocessPlan, ZScore
 from medseg.preprocess import working_grid
 
@@ -102,6 +103,35 @@ def test_what_is_counted_follows_what_is_done(
     assert told(device="cuda").network < told().network  # features lie on the card
     assert told(infer=InferPlan(crf=CrfPlan())).crf > 0
     assert told(infer=InferPlan(largest_component=(1,))).mask > told().mask
+
+
+def test_what_lies_in_files_is_counted_as_disk(
+    make_plan: Callable[..., Plan],
+    centred: Callable[..., Geometry],
+    scan_of: Callable[..., Volume],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "AT_ONCE_BYTES", 1)
+    volume = scan_of(centred((30, 34, 36), AXIAL * [2.0, 1.1, 1.3]))
+    voxels = int(np.prod(volume.geometry.shape))
+
+    def told(classes: int, *maps: Any, crf: bool = False, dimensions: int = 3) -> memory.Fit:
+        labels = LabelSet.from_names({i: f"organ {i}" for i in range(1, classes)})
+        infer = InferPlan(crf=CrfPlan() if crf else None)
+        return memory.fit(volume, make_plan(labels=labels, infer=infer, dimensions=dimensions), CPU, maps=maps)
+
+    assert told(3).disk == told(3).footprint.maps == 0
+    assert "temporary" not in told(3).in_words
+    assert told(3, "uncertainty").disk == 4 * voxels
+    assert told(3, "uncertainty", "probabilities").disk == 4 * 4 * voxels
+    assert told(3, "probabilities").in_words.endswith(f"; temporary files of {12 * voxels / 1e9:.1f} GB")
+    assert told(3, "probabilities").footprint.maps > told(3, "uncertainty").footprint.maps > 0
+    working = working_grid(volume.geometry, make_plan())
+    of_few, of_many = told(3, crf=True), told(20, crf=True)
+    assert of_few.disk == 2 * 3 * 4 * np.prod(working.shape)
+    assert of_many.disk == 2 * 20 * 4 * np.prod(working.shape)
+    assert of_few.footprint.crf == of_many.footprint.crf > 0  # memory does not grow with classes
+    assert told(3, crf=True, dimensions=2).footprint.crf < of_few.footprint.crf / 10  # a slice at a time
 
 
 PROGRAM = """

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +14,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 from scipy.special import log_softmax, softmax
 
+from medseg import scratch
 from medseg.errors import GeometryError, InputError
 from medseg.geometry import Geometry
+from medseg.networks import crf
 from medseg.networks.crf import mean_field
 from medseg.phantom import HEAD_LABELS, head_mr
 from medseg.plan import CrfPlan
@@ -283,3 +289,108 @@ def test_progress_is_told_and_stops_it_between_iterations() -> None:
 
     with pytest.raises(Cancelled):
         mean_field(logits, image, CrfPlan(), spacing_mm=ISOTROPIC, progress=stop)
+
+
+def all_at_once(logits_kzyx: Tensor, image_czyx: Tensor, plan: CrfPlan, spacing_mm: Sequence[float]) -> Tensor:
+    """The iterations written down plainly: every array of all classes and voxels in memory, nothing in parts."""
+    unary = logits_kzyx.log_softmax(dim=0)
+    kernels = [crf._smoothness(unary, plan, spacing_mm), crf._appearance(image_czyx, plan, spacing_mm)]
+    scores = unary
+    for _ in range(plan.iterations):
+        beliefs, scores = scores.softmax(dim=0), unary.clone()
+        for messages in kernels:
+            scores += messages(beliefs)
+    return scores.log_softmax(dim=0)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 20])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_parts_and_files_change_no_number(classes: int, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(classes)
+    logits = torch.randn(classes, 7, 13, 11, generator=generator) * 3
+    image = torch.rand(channels, 7, 13, 11, generator=generator)
+    wanted = all_at_once(logits, image, STRONG, (2.0, 1.0, 1.2))
+    before = logits.clone()
+    assert torch.equal(mean_field(logits, image, STRONG, spacing_mm=(2.0, 1.0, 1.2)), wanted)
+    for at_once, tolerance in ((crf.AT_ONCE_BYTES, 0), (30_000, 1e-6), (1, 1e-6)):  # what rounds otherwise in parts
+        monkeypatch.setattr(crf, "AT_ONCE_BYTES", at_once)
+        array = scratch.empty(logits.shape)
+        array[:] = logits.numpy()
+        for source in (logits, torch.from_numpy(array)):  # the second is written over
+            found = mean_field(source, image, STRONG, spacing_mm=(2.0, 1.0, 1.2), out=array)
+            assert found.data_ptr() == array.ctypes.data
+            torch.testing.assert_close(found.exp(), wanted.exp(), rtol=0, atol=tolerance)
+            array[:] = logits.numpy()
+    assert torch.equal(logits, before)
+
+
+def test_slices_are_refined_in_place_too() -> None:
+    logits, image = doubtful((5, 9, 8), channels=1)
+    wanted = mean_field(logits, image, STRONG, spacing_mm=ISOTROPIC, slice_axis=1)
+    array = scratch.empty(logits.shape)
+    array[:] = logits.numpy()
+    mean_field(torch.from_numpy(array), image, STRONG, spacing_mm=ISOTROPIC, slice_axis=1, out=array)
+    np.testing.assert_array_equal(array, wanted.numpy())
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((2, 3, 4, 6), np.float32), np.zeros((2, 3, 4, 5)), np.zeros((5, 4, 3, 2)).T]
+)
+def test_an_array_of_another_kind_is_not_written_to(wrong: NDArray[Any]) -> None:
+    with pytest.raises(InputError, match="the array to write to"):
+        mean_field(torch.zeros(2, 3, 4, 5), torch.zeros(1, 3, 4, 5), CrfPlan(), spacing_mm=ISOTROPIC, out=wrong)
+
+
+PROGRAM = """
+import threading
+import time
+import torch
+from medseg import scratch
+from medseg.networks import crf
+from medseg.plan import CrfPlan
+
+SIDE, AT_ONCE = 48, 48**3 * 4  # one class
+appearance, peak, now = crf._appearance, {}, ["before"]
+
+def anonymous():
+    return int(open("/proc/self/status").read().partition("RssAnon:")[2].split()[0]) * 1024
+
+def watch():
+    while now[0] != "done":
+        peak[now[0]] = max(peak.get(now[0], 0), anonymous())
+        time.sleep(0.001)
+
+def watched(*args, **kwargs):
+    now[0] = "lattice"
+    messages = appearance(*args, **kwargs)
+    start = anonymous()
+    now[0] = start
+    return messages
+
+crf._appearance, crf.AT_ONCE_BYTES = watched, AT_ONCE
+for classes in (3, 20):
+    generator, found = torch.Generator().manual_seed(0), []
+    image = torch.rand(1, SIDE, SIDE, SIDE, generator=generator) * 0.3
+    array = scratch.empty((classes, SIDE, SIDE, SIDE))
+    for row in array:
+        row[:] = torch.randn(SIDE, SIDE, SIDE, generator=generator).numpy()
+    peak, now = {}, ["before"]
+    thread = threading.Thread(target=watch)
+    thread.start()
+    crf.mean_field(torch.from_numpy(array), image, CrfPlan(iterations=1), spacing_mm=(1.5,) * 3, out=array)
+    start, now[0] = now[0], "done"
+    thread.join()
+    print((peak[start] - start) / AT_ONCE)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory by kind is told by Linux alone")
+def test_beyond_the_lattice_memory_does_not_grow_with_the_classes() -> None:
+    """In maps of one class, at the peak; what is not backed by a file, as the rest can be let go of."""
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "200000"}  # so that freed memory goes back at once
+    child = [sys.executable, "-c", PROGRAM]
+    text = subprocess.run(child, capture_output=True, text=True, check=True, env=environment).stdout
+    of_few, of_many = (float(line) for line in text.split())
+    assert 1 < of_few < 12
+    assert 1 < of_many < 12  # 104 where all are sent at once

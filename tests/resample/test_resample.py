@@ -360,5 +360,5 @@ def test_slabs_do_not_show(monkeypatch: pytest.MonkeyPatch):
     for target in (TARGETS["finer"], TARGETS["oblique"]):
         whole = resample(labels, onto=target).array
         with monkeypatch.context() as patch:
-            patch.setattr(cells, "_CHUNK_VOXELS", 1)
+            patch.setattr(cells, "CHUNK_VOXELS", 1)
             assert np.array_equal(resample(labels, onto=target).array, whole)
