@@ -158,7 +158,14 @@ def _blank(segmenter: Segmenter, options: BatchOptions) -> Manifest:
 
 def _how(segmenter: Segmenter) -> dict[str, Any]:
     """Return what of the segmenter a result depends on beside model and numeric path."""
-    return {"mirrored": segmenter.is_mirrored, "crf": segmenter.plan.infer.crf, "fast": segmenter.is_fast}
+    sight = segmenter.sight
+    return {
+        "mirrored": segmenter.is_mirrored,
+        "crf": segmenter.plan.infer.crf,
+        "fast": segmenter.is_fast,
+        "look": sight.look,
+        "within": None if sight.within is None else sight.within.to_json(),
+    }
 
 
 def _record(job: Job) -> CaseRecord:

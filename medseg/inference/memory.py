@@ -17,6 +17,7 @@ import psutil
 
 from medseg.errors import InputError
 from medseg.inference.hardware import free_memory_bytes
+from medseg.inference.region import seen_box
 from medseg.networks.footprint import peak_features
 from medseg.plan import ClassicUNetSpec, MedNeXtSpec, SegResNetSpec, SwinUNETRSpec, UNetSpec
 from medseg.preprocess import is_looked_at_first, is_made_at_once, working_grid
@@ -26,7 +27,7 @@ from medseg.transforms.intensity import SLICES
 from medseg.volume import id_type
 
 if TYPE_CHECKING:
-    from medseg.geometry import Geometry
+    from medseg.geometry import Box, Geometry
     from medseg.inference.hardware import NumericPath
     from medseg.plan import NetworkSpec, Plan
     from medseg.volume import Volume
@@ -104,7 +105,7 @@ class Fit:
         return f"{how}, {self.footprint.total / 1e9:.1f} of {self.limit / 1e9:.1f} GB at most"
 
 
-def fit(volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = None) -> Fit:
+def fit(volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = None, region: Box | None = None) -> Fit:
     """Return how a scan fits.
 
     Parameters
@@ -117,6 +118,8 @@ def fit(volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = 
         How it computes.
     max_ram : int, optional
         Bytes the process and its children may hold; by default what they hold now and most of what is free.
+    region : Box, optional
+        What of the scan is looked at; what stands for a whole image is counted for all of it even so.
 
     Raises
     ------
@@ -127,9 +130,10 @@ def fit(volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = 
     limit = max_ram or resident + int(TIGHT * free_memory_bytes("cpu"))
     working = working_grid(volume.geometry, plan)
     held = _held_bytes(volume, working, plan)
-    least = footprint(volume, working, plan, path, resident=resident, is_counted=False)
+    seen = working if region is None else working.crop(seen_box(volume.geometry.crop(region), working, plan))
+    least = footprint(volume, seen, plan, path, resident=resident, is_counted=False)
     if least.total + held > limit:  # counting features takes seconds, which a bound mostly spares
-        least = footprint(volume, working, plan, path, resident=resident)
+        least = footprint(volume, seen, plan, path, resident=resident)
     if least.total + held <= limit:
         return Fit(least._replace(held=held), limit)
     if is_made_at_once(plan):
@@ -146,12 +150,15 @@ def fit(volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = 
 
 
 def footprint(
-    volume: Volume, working: Geometry, plan: Plan, path: NumericPath, *, resident: int, is_counted: bool = True
+    volume: Volume, seen: Geometry, plan: Plan, path: NumericPath, *, resident: int, is_counted: bool = True
 ) -> Footprint:
-    """Return what a scan takes at least, on the working grid `working`; features are counted, or a bound is taken."""
+    """Return what a scan takes at least where the network sees the part `seen` of the working grid, or all of it.
+
+    Features are counted, or a bound is taken. Slices of the image are made as a whole, whatever is seen of them.
+    """
     classes, channels = len(plan.labels) + 1, len(plan.channels)
     patch = plan.train.patch_size
-    plane = math.prod(max(n, p) for n, p in zip(working.shape[1:], patch[1:], strict=True))
+    plane = math.prod(max(n, p) for n, p in zip(seen.shape[1:], patch[1:], strict=True))
     slice_bytes = plane * classes * FLOAT
     slab = max(slice_bytes, min(SLAB_BYTES, slice_bytes * patch[0]))
     ring = slice_bytes * patch[0]
@@ -161,10 +168,10 @@ def footprint(
         resident=resident,
         network=network,
         scores=ring + 3 * slab + RESTORED_BYTES,
-        image=channels * _image_bytes(volume, working, patch[0]),
+        image=channels * _image_bytes(volume, working_grid(volume.geometry, plan), patch[0]),
         held=0,
         mask=_mask_bytes(volume.geometry, plan),
-        crf=0 if plan.infer.crf is None else _crf_bytes(working, classes),
+        crf=0 if plan.infer.crf is None else _crf_bytes(seen, classes),
     )
 
 
