@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from medseg.tiling import SlicedImage
+    from medseg.preprocess import WorkingImage
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class Clock:
 class TimedImage:
     """An image whose making counts as preparing."""
 
-    def __init__(self, image: SlicedImage, clock: Clock) -> None:
+    def __init__(self, image: WorkingImage, clock: Clock) -> None:
         self._image, self._clock = image, clock
         self.shape: tuple[int, ...] = image.shape
 

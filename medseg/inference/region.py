@@ -49,7 +49,7 @@ MARGIN_MM = 20.0
 _AIR_HU = -500.0  # halfway from air to water
 _SAMPLE_MM = 4.0  # between the voxels that are looked at for the body
 _BODY_MARGIN_MM = 10.0  # skin and what is dark under it
-_SMALL_PIECE = 0.05  # of the largest one: arms and second legs are more, a table under a trunk is less
+_DUST = 0.01  # of the largest piece's core, within pieces; arms and second legs are more
 _DARK = 0.1  # of the way from the 2nd to the 98th percentile (Smith 2002)
 _MR = re.compile(r"(MR|T1|T2|PD|FLAIR|DWI)", re.IGNORECASE)
 
@@ -203,9 +203,9 @@ def body_box(volume: Volume, channels: Sequence[str]) -> Box | None:
 
     Body is what exceeds -500 HU in the channel that is CT, or, where all channels are MR, a tenth of the way from the
     2nd to the 98th percentile in any of them: the threshold between head and background of Smith (2002, Human Brain
-    Mapping 17:143, "BET", section on estimating the intensity). Voxels some 4 mm apart are looked at. Pieces smaller
-    than a twentieth of the largest are no body: so tables are, and hands away from a trunk would be. The box is 10 mm
-    larger on every side.
+    Mapping 17:143, "BET", section on estimating the intensity). Voxels some 4 mm apart are looked at. A piece
+    is body where it is thicker than two of them somewhere, which the shells of a table are not, and no dust beside the
+    largest piece; a table that touches the body stays. The box is 10 mm larger on every side.
 
     Parameters
     ----------
@@ -298,16 +298,14 @@ def _dark_below(view_zyx: NDArray[Any]) -> float:
 
 
 def _main_pieces(is_body_zyx: NDArray[np.bool_]) -> Box | None:
-    """Return the box of the pieces that are no dust beside the largest."""
+    """Return the box of the pieces that have a core, a voxel with all its neighbours, and no dust of one."""
     pieces, count = ndimage.label(is_body_zyx)
-    if count == 0:
+    core = ndimage.binary_erosion(is_body_zyx, border_value=1)
+    sizes = np.bincount(pieces[core], minlength=count + 1)[1:]
+    if not sizes.any():
         return None
-    sizes = np.bincount(pieces.ravel())[1:]
-    kept = [
-        place
-        for place, size in zip(ndimage.find_objects(pieces), sizes, strict=True)
-        if size >= _SMALL_PIECE * max(sizes)
-    ]
+    places = zip(ndimage.find_objects(pieces), sizes, strict=True)
+    kept = [place for place, size in places if size >= max(1.0, _DUST * sizes.max())]
     start = [min(place[axis].start for place in kept) for axis in range(3)]
     stop = [max(place[axis].stop for place in kept) for axis in range(3)]
     return Box(_three(start), _three(stop))
