@@ -318,6 +318,7 @@ class _Run:
             seconds={"read": taken.seconds} | result.seconds | {"write": time.perf_counter() - started},
             peak_ram_mb=result.peak_ram_mb,
             hashes={"input": taken.content, **written.hashes},
+            region=None if result.region is None else [list(result.region.start), list(result.region.stop)],
             checks={name: check.to_json() for name, check in written.checks.items()},
             objects=None if counted is None else counted.summary,
         )
