@@ -185,6 +185,8 @@ def find_region(segmenter: Segmenter, volume: Volume, *, progress: Progress) -> 
         Where a first pass does not fit into the memory allowed (code ``memory``), or the scan is none for it.
     """
     sight, report, started = segmenter.sight, _as_look(progress), time.perf_counter()
+    if len(volume.array) != len(segmenter.plan.channels):
+        return Found()  # which is refused when it is prepared
     if sight.within is not None:
         box = sight.within.box(volume, report)
         words = "found nothing to look within"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.errors import ModelError
+from medseg.errors import InputError, ModelError
 from medseg.geometry import Box, Geometry
 from medseg.inference import NumericPath, Segmenter, memory
 from medseg.inference.region import MARGIN_MM, body_box, box_around
@@ -295,6 +295,22 @@ def test_a_cascade_takes_the_channels_it_knows_and_says_which_it_lacks(
         both.looking_within(Segmenter(make_plan(), [bright()], path=CPU))
     mr = Segmenter(make_plan(channels=("T1",)), [bright()], path=CPU)
     assert mr.looking_within(Segmenter(make_plan(), [bright()], path=CPU)).sight.within is not None  # MR is T1
+
+
+@pytest.mark.parametrize("kind", ["body", "coarse", "within"])
+def test_a_scan_that_does_not_fit_the_model_is_refused_however_it_is_looked_at(
+    kind: Any, ct_plan: Callable[..., Plan], bright: type
+) -> None:
+    segmenter = Segmenter(ct_plan(), [bright()], path=CPU)
+    organs = other_of(ct_plan, bright(classes=3, label=1))
+    looking = segmenter.looking_within(organs) if kind == "within" else segmenter.looking_at(kind)
+    one = in_air().array
+    with pytest.raises(InputError, match="has 2 channels; expected 1: CT"):
+        looking.segment(Volume(np.concatenate([one, one]), in_air().geometry, ("CT", "PT")))
+    broken = one.astype(np.float32)
+    broken[0, 3, 3, 3] = np.nan
+    with pytest.raises(InputError, match="not finite"):
+        looking.segment(Volume(broken, in_air().geometry, ("CT",)))
 
 
 def two_channels() -> PreprocessPlan:
