@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         PlanError,
     )
     from medseg.geometry import Box, Geometry
-    from medseg.inference.segmenter import Result, Segmenter
+    from medseg.inference import Result, Segmenter
     from medseg.io import (
         read,
         read_geometry,
@@ -56,7 +56,7 @@ _HOMES = {
         "PlanError",
     ),
     "medseg.geometry": ("Box", "Geometry"),
-    "medseg.inference.segmenter": ("Result", "Segmenter"),
+    "medseg.inference": ("Result", "Segmenter"),
     "medseg.io": (
         "read",
         "read_geometry",

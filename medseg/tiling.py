@@ -138,6 +138,18 @@ def window_starts(size: int, patch: int, *, overlap: float, style: Style = "even
     return [round(room / gaps * i) for i in range(gaps + 1)]
 
 
+def window_count(shape_zyx: Sequence[int], tiling: Tiling) -> int:
+    """Return how many windows cover an image.
+
+    Examples
+    --------
+    >>> window_count((10, 9, 3), Tiling((4, 4, 4), classes=2, overlap=0.5))
+    16
+    """
+    axes = zip(shape_zyx, tiling.patch_size, strict=True)
+    return math.prod(len(window_starts(n, patch, overlap=tiling.overlap, style=tiling.style)) for n, patch in axes)
+
+
 def place_windows(size: int, patch: int, *, overlap: float, style: Style = "even") -> list[Window]:
     """Return the windows along one axis, with Gaussian weights.
 

@@ -167,7 +167,14 @@ def _blank(segmenter: Segmenter, options: BatchOptions) -> Manifest:
 
 def _how(segmenter: Segmenter) -> dict[str, Any]:
     """Return what of the segmenter a result depends on beside model and numeric path."""
-    return {"mirrored": segmenter.is_mirrored, "crf": segmenter.plan.infer.crf, "fast": segmenter.is_fast}
+    sight = segmenter.sight
+    return {
+        "mirrored": segmenter.is_mirrored,
+        "crf": segmenter.plan.infer.crf,
+        "fast": segmenter.is_fast,
+        "look": sight.look,
+        "within": None if sight.within is None else sight.within.to_json(),
+    }
 
 
 def _record(job: Job) -> CaseRecord:
@@ -325,6 +332,7 @@ class _Run:
             seconds={"read": taken.seconds} | result.seconds | {"write": time.perf_counter() - started},
             peak_ram_mb=result.peak_ram_mb,
             hashes={"input": taken.content, **written.hashes},
+            region=None if result.region is None else [list(result.region.start), list(result.region.stop)],
             checks={name: check.to_json() for name, check in written.checks.items()},
             objects=None if counted is None else counted.summary,
         )

@@ -40,6 +40,8 @@ class CaseRecord:
         SHA-256 of the input's content (``input``) and of every output, by format.
     checks : dict
         By format, what came of opening the output again (`medseg.batch.recheck.Check`).
+    region : list of list of int or None
+        First voxel (z, y, x) that the network looked at and the one after the last, where that was a part of the scan.
     objects : tuple of dict or None
         Count and sizes of the objects of every label that was taken apart (`medseg.instances.summarised`); ``None``
         where the mask was not.
@@ -58,11 +60,12 @@ class CaseRecord:
     peak_ram_mb: float | None = None
     hashes: dict[str, str] = field(default_factory=dict)
     checks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    region: list[list[int]] | None = None
     objects: tuple[dict[str, Any], ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys of the contract."""
-        document = {
+        document: dict[str, Any] = {
             "id": self.id,
             "status": self.status,
             "reason": self.reason,
@@ -77,6 +80,8 @@ class CaseRecord:
             "hashes": dict(self.hashes),
             "checks": {name: dict(check) for name, check in self.checks.items()},
         }
+        if self.region is not None:
+            document["region"] = self.region
         return document if self.objects is None else document | {"objects": [dict(entry) for entry in self.objects]}
 
     @classmethod

@@ -13,6 +13,7 @@ from medseg.io.dicom.source import Repairs
 from medseg.selection import parse
 
 if TYPE_CHECKING:
+    from medseg.inference import Look
     from medseg.plan import CrfPlan
 
 OnIrregular = Literal["refuse", "resample"]
@@ -105,15 +106,23 @@ class BatchOptions:
         """The steps that are allowed to make a scan usable."""
         return Repairs(self.volume, self.on_irregular, self.mosaic, self.on_nonfinite)
 
-    def fingerprint(self, *, mirrored: bool = False, crf: CrfPlan | None = None, fast: bool = False) -> str:
+    def fingerprint(self, **how: Any) -> str:
         """Return what of the options, and of how the segmenter was loaded, a case depends on, as text.
 
-        Equal text means equal results.
+        Equal text means equal results. `how` is what `to_json` takes.
         """
-        asked = self.to_json(mirrored=mirrored, crf=crf, fast=fast) | {"formats": sorted(set(self.formats))}
+        asked = self.to_json(**how) | {"formats": sorted(set(self.formats))}
         return json.dumps({name: asked[name] for name in sorted(asked) if name not in {"select", "any_modality"}})
 
-    def to_json(self, *, mirrored: bool = False, crf: CrfPlan | None = None, fast: bool = False) -> dict[str, Any]:
+    def to_json(
+        self,
+        *,
+        mirrored: bool = False,
+        crf: CrfPlan | None = None,
+        fast: bool = False,
+        look: Look = "whole",
+        within: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """Return what the manifest tells of the options."""
         return {
             "formats": list(dict.fromkeys(self.formats)),
@@ -133,6 +142,8 @@ class BatchOptions:
             "tta": mirrored,
             "crf": None if crf is None else crf.model_dump(mode="json"),
             **({"fast": True} if fast else {}),
+            **({} if look == "whole" else {"look": look}),
+            **({} if within is None else {"within": within}),
         }
 
 

@@ -48,6 +48,21 @@ Backend = Annotated[
         " takes one that is in the model's folder and proven label-equal."
     ),
 ]
+Look = Annotated[
+    Literal["whole", "body", "coarse"],
+    typer.Option(
+        help="At what of each scan the network looks: the whole, the body's box, or where a first pass on a coarse grid"
+        " finds something. With --within it is that model which looks so."
+    ),
+]
+Within = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL[:LABEL,...]",
+        help="Look only in the box of what another model finds, such as an organ for its lesions. Where it finds"
+        " nothing the mask is empty, flagged nothing-within.",
+    ),
+]
 Crf = Annotated[
     bool | None,
     typer.Option(

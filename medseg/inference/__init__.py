@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from medseg.inference.hardware import NumericPath, describe_machine, resolve_device, resolve_path, resolve_precision
-from medseg.inference.segmenter import Flag, Result, Segmenter
+from medseg.inference.region import Look
+from medseg.inference.result import Flag, Result
+from medseg.inference.segmenter import Segmenter
 
 __all__ = [
     "Flag",
+    "Look",
     "NumericPath",
     "Result",
     "Segmenter",

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from torch import Tensor
+
+    from medseg.preprocess import WorkingImage
+
 T = TypeVar("T")
 
 
@@ -49,3 +53,16 @@ class Clock:
                 except StopIteration:
                     return
             yield thing
+
+
+class TimedImage:
+    """An image whose making counts as preparing."""
+
+    def __init__(self, image: WorkingImage, clock: Clock) -> None:
+        self._image, self._clock = image, clock
+        self.shape: tuple[int, ...] = image.shape
+
+    def slices(self, start: int, stop: int) -> Tensor:
+        """Return slices (C, n, Y, X) of the image."""
+        with self._clock("prepare"):
+            return self._image.slices(start, stop)

@@ -94,6 +94,18 @@ class Maps:
         return {name: Volume(self._arrays[name], self._scan, channels) for name, channels in self._names.items()}
 
 
+def certain_background(names: Sequence[MapName], scan: Volume, plan: Plan) -> dict[MapName, Volume]:
+    """Return the maps of a scan in which nothing was looked at."""
+    found = {}
+    for name in names:
+        channels = channels_of(name, plan)
+        array = scratch.empty((len(channels), *scan.geometry.shape))
+        if name == "probabilities":
+            _fill(array[0])
+        found[name] = Volume(array, scan.geometry, channels)
+    return found
+
+
 def _fill(background_zyx: NDArray[np.float32]) -> None:
     for plane in background_zyx:
         plane.fill(1.0)

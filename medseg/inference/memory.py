@@ -20,6 +20,7 @@ import psutil
 from medseg import scratch
 from medseg.errors import InputError
 from medseg.inference.hardware import free_memory_bytes
+from medseg.inference.region import seen_box
 from medseg.networks.crf import AT_ONCE_BYTES
 from medseg.networks.footprint import peak_features
 from medseg.networks.permutohedral import RINGED
@@ -34,7 +35,7 @@ from medseg.volume import id_type, is_mapped
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from medseg.geometry import Geometry
+    from medseg.geometry import Box, Geometry
     from medseg.inference.hardware import NumericPath
     from medseg.inference.maps import MapName
     from medseg.plan import NetworkSpec, Plan
@@ -132,7 +133,13 @@ class Fit:
 
 
 def fit(
-    volume: Volume, plan: Plan, path: NumericPath, *, max_ram: int | None = None, maps: Collection[MapName] = ()
+    volume: Volume,
+    plan: Plan,
+    path: NumericPath,
+    *,
+    max_ram: int | None = None,
+    region: Box | None = None,
+    maps: Collection[MapName] = (),
 ) -> Fit:
     """Return how a scan fits.
 
@@ -146,6 +153,8 @@ def fit(
         How it computes.
     max_ram : int, optional
         Bytes the process and its children may hold; by default what they hold now and most of what is free.
+    region : Box, optional
+        What of the scan is looked at; what stands for a whole image is counted for all of it even so.
     maps : collection of MapName
         What is made beside the mask.
 
@@ -157,13 +166,15 @@ def fit(
     resident = resident_bytes() + (volume.array.nbytes if is_mapped(volume.array) else 0)  # pages while looked at
     limit = max_ram or resident + int(TIGHT * free_memory_bytes("cpu"))
     working = working_grid(volume.geometry, plan)
-    held, disk = _held_bytes(volume, working, plan), disk_bytes(volume.geometry, working, plan, maps)
+    held = _held_bytes(volume, working, plan)
+    seen = working if region is None else working.crop(seen_box(volume.geometry.crop(region), working, plan))
+    disk = disk_bytes(volume.geometry, seen, plan, maps)
     scratch.require_room(disk)
-    scores_on = _scores_on(working, plan, path)
-    needed = partial(footprint, volume, working, plan, path, resident=resident, maps=maps)
-    least = _beside(scores_on, needed(is_counted=False), working, plan)
+    scores_on = _scores_on(seen, plan, path)
+    needed = partial(footprint, volume, seen, plan, path, resident=resident, maps=maps)
+    least = _beside(scores_on, needed(is_counted=False), seen, plan)
     if least.total + held > limit:  # counting features takes seconds, which a bound mostly spares
-        least = _beside(scores_on, needed(), working, plan)
+        least = _beside(scores_on, needed(), seen, plan)
     if least.total + held <= limit:
         return Fit(least._replace(held=held), limit, scores_on=scores_on, disk=disk)
     if is_made_at_once(plan):
@@ -181,7 +192,7 @@ def fit(
 
 def footprint(  # noqa: PLR0913 - what it follows from
     volume: Volume,
-    working: Geometry,
+    seen: Geometry,
     plan: Plan,
     path: NumericPath,
     *,
@@ -189,24 +200,25 @@ def footprint(  # noqa: PLR0913 - what it follows from
     maps: Collection[MapName] = (),
     is_counted: bool = True,
 ) -> Footprint:
-    """Return what a scan takes at least, on the working grid `working`; features are counted, or a bound is taken.
+    """Return what a scan takes at least where the network sees the part `seen` of the working grid, or all of it.
 
-    Scores are taken to be added up in main memory.
+    Features are counted, or a bound is taken. Scores are taken to be added up in main memory. Slices of the image are
+    made as a whole, whatever is seen of them.
     """
     classes, channels = len(plan.labels) + 1, len(plan.channels)
     patch = plan.train.patch_size
-    ring, slab = _score_bytes(working, plan)
+    ring, slab = _score_bytes(seen, plan)
     window = path.window_batch * classes * math.prod(patch) * FLOAT
     network = 2 * window + (_features(plan, path, is_counted=is_counted) if path.device == "cpu" else 0)
     return Footprint(
         resident=resident,
         network=network,
         scores=ring + 3 * slab + RESTORED_BYTES,
-        image=channels * _image_bytes(volume, working, patch[0]),
+        image=channels * _image_bytes(volume, working_grid(volume.geometry, plan), patch[0]),
         held=0,
         mask=_mask_bytes(volume.geometry, plan),
-        crf=0 if plan.infer.crf is None else _crf_bytes(working, plan),
-        maps=_maps_bytes(volume.geometry, working, slab // classes, maps, classes=classes),
+        crf=0 if plan.infer.crf is None else _crf_bytes(seen, plan),
+        maps=_maps_bytes(volume.geometry, seen, slab // classes, maps, classes=classes),
     )
 
 

@@ -9,10 +9,10 @@ The members of an ensemble are averaged as logits, window by window, as nnU-Net 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,12 +22,14 @@ from medseg.errors import ModelError
 from medseg.geometry import Box
 from medseg.inference import memory
 from medseg.inference.backends import as_backend
-from medseg.inference.clock import Clock
+from medseg.inference.clock import Clock, TimedImage
 from medseg.inference.confidence import Confidence
-from medseg.inference.maps import Maps, require_known
+from medseg.inference.maps import Maps, certain_background, require_known
 from medseg.inference.memory import peak_ram_mb
 from medseg.inference.opening import Asked, open_model
 from medseg.inference.refining import refined
+from medseg.inference.region import COARSER, Extent, Found, Look, Sight, Within, find_region, seen_box
+from medseg.inference.result import Result, flags_of
 from medseg.inference.sparing import Sparing
 from medseg.plan import CrfRecipe
 from medseg.preprocess import Restoration, WorkingImage, nearest_slices
@@ -38,7 +40,6 @@ from medseg.volume import Segmentation, Volume, id_type
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from medseg.geometry import Geometry
@@ -53,39 +54,6 @@ if TYPE_CHECKING:
 
 FASTER = 1.5
 """How much coarser the grid of ``--fast`` is along each axis: about a third of the windows in 3-D."""
-
-Flag = Literal["empty", "touches-edge"]
-"""``empty``: no voxel was labelled. ``touches-edge``: a label reaches the scan's outermost voxels, so it may be cut."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What segmenting one scan gave.
-
-    Attributes
-    ----------
-    segmentation : Segmentation
-        The mask on the scan's own grid.
-    confidence : float or None
-        Mean over the predicted foreground (on the network's grid, before tidying) of the largest softmax probability;
-        None where nothing was predicted. Uncalibrated unless the model's card says otherwise.
-    flags : tuple of Flag
-        What a person should look at.
-    seconds : dict
-        Wall time of the steps ``prepare``, ``network``, ``crf`` where there is one, ``restore``.
-    peak_ram_mb : float
-        The most memory this process held resident so far, in 10^6 bytes.
-    maps : dict
-        The maps that were asked for, float32 on the scan's grid. Each lies in a temporary file, which goes when it is
-        let go of.
-    """
-
-    segmentation: Segmentation
-    confidence: float | None
-    flags: tuple[Flag, ...]
-    seconds: dict[str, float]
-    peak_ram_mb: float
-    maps: dict[MapName, Volume] = field(default_factory=dict)
 
 
 class Segmenter:
@@ -124,9 +92,10 @@ class Segmenter:
         self.path = path
         self.model = model
         self.max_ram = max_ram
+        self.sight = Sight()
         self._members = tuple(as_backend(n, path, dimensions=plan.network.dimensions) for n in networks)
         self._sparing = Sparing(self._predict, path.device)
-        self._tiling = Tiling(
+        self.tiling = Tiling(
             plan.train.patch_size,
             classes=len(plan.labels) + 1,
             overlap=plan.infer.overlap,
@@ -139,7 +108,7 @@ class Segmenter:
     @property
     def is_mirrored(self) -> bool:
         """Whether windows are also predicted mirrored: asked for, and the plan has axes that may be."""
-        return bool(self._tiling.mirror_axes)
+        return bool(self.tiling.mirror_axes)
 
     @property
     def is_fast(self) -> bool:
@@ -206,10 +175,47 @@ class Segmenter:
         What the networks see is then that much smaller than in training, so masks are worse. Slices of a 2-D network
         stay as far apart as they are.
         """
-        z, y, x = (
-            mm if axis == self.plan.slice_axis else FASTER * mm
-            for axis, mm in enumerate(self.plan.preprocess.spacing_mm)
-        )
+        return self._coarser(FASTER)
+
+    def rough(self) -> Segmenter:
+        """Return a segmenter of the same networks for a first pass: on a grid `COARSER` times as coarse as the model's.
+
+        It looks at whole scans, once (not mirrored), and has no CRF.
+        """
+        return self._coarser(COARSER).with_crf(on=False)._like(mirrored=False, sight=Sight())
+
+    def looking_at(self, look: Look) -> Segmenter:
+        """Return a segmenter of the same networks that looks at a part of each scan (``--look``).
+
+        Parameters
+        ----------
+        look : {"whole", "body", "coarse"}
+            At the whole scan; at the body's box; or where a first pass on a coarse grid finds something. See
+            `medseg.inference.region`.
+        """
+        return self._like(sight=replace(self.sight, look=look))
+
+    def looking_within(self, other: Segmenter, names: Sequence[str] = ()) -> Segmenter:
+        """Return a segmenter of the same networks that looks within the box of what another finds (``--within``).
+
+        Parameters
+        ----------
+        other : Segmenter
+            Another model; where it looks itself is up to it (`looking_at`).
+        names : sequence of str
+            Its labels that count; all without any.
+
+        Raises
+        ------
+        ModelError
+            Where it has no such label, or takes a channel that this one does not.
+        """
+        within = Within.of(other, names, channels=self.plan.channels)
+        return self._like(sight=Sight(other.sight.look, within))
+
+    def _coarser(self, times: float) -> Segmenter:
+        own = self.model.plan if self.model is not None else self.plan
+        z, y, x = (mm if axis == own.slice_axis else times * mm for axis, mm in enumerate(own.preprocess.spacing_mm))
         coarse = self.plan.preprocess.model_copy(update={"spacing_mm": (z, y, x)})
         return self._like(plan=self.plan.model_copy(update={"preprocess": coarse}))
 
@@ -218,8 +224,11 @@ class Segmenter:
         return self._like(max_ram=max_ram)
 
     def _like(self, **changes: Any) -> Segmenter:
+        sight = changes.pop("sight", self.sight)
         kept = {"path": self.path, "model": self.model, "mirrored": self.is_mirrored, "max_ram": self.max_ram}
-        return Segmenter(changes.pop("plan", self.plan), self._members, **(kept | changes))
+        like = Segmenter(changes.pop("plan", self.plan), self._members, **(kept | changes))
+        like.sight = sight
+        return like
 
     def segment(
         self,
@@ -238,13 +247,14 @@ class Segmenter:
             The scan, one channel per channel of the plan, on any grid.
         region : Box, optional
             Where to segment, in the scan's voxels; outside the mask is background. Intensities are normalised by the
-            whole scan, and the network (and the CRF) sees half a patch around the region.
+            whole scan, and the network (and the CRF) sees half a patch around the region. By default as `looking_at`
+            or `looking_within` say: the whole scan without either.
         maps : sequence of {"uncertainty", "probabilities"}
             What to tell of each voxel beside its label (`medseg.inference.maps`), from the same scores and before
             tidying.
         progress : Progress, optional
-            Told the stages ``prepare`` (with how the scan fits into memory), ``network`` (per batch of windows),
-            ``crf`` (per iteration) and ``restore``; raises `Cancelled` to stop.
+            Told the stages ``look`` where a region is to be found, ``prepare`` (with how the scan fits into memory),
+            ``network`` (per batch of windows), ``crf`` (per iteration) and ``restore``; raises `Cancelled` to stop.
         on_slab : callable, optional
             Called with finished slices as they come: a mask on its own part of the network's grid, not yet tidied,
             and before the CRF.
@@ -263,12 +273,18 @@ class Segmenter:
             Where the region leaves the scan.
         """
         require_known(maps)
-        report, clock = progress or ignore, Clock()
-        target = volume.geometry.crop(region) if region else volume.geometry
-        with clock("prepare"):
-            image, zeros = self._image(volume, target if region else None, report, maps)
-        labels = self.plan.labels
+        report, clock, labels = progress or ignore, Clock(), self.plan.labels
+        found = Found(region) if region else find_region(self, volume, progress=report)
+        region = found.region
+        if found.seconds is not None:
+            clock.seconds["look"] = found.seconds
         mask = np.zeros(volume.geometry.shape, dtype=id_type(labels))
+        if found.is_nowhere:
+            nothing, told_of = Segmentation(mask, volume.geometry, labels), certain_background(maps, volume, self.plan)
+            return Result(nothing, None, ("empty", "nothing-within"), clock.seconds, peak_ram_mb(), maps=told_of)
+        with clock("prepare"):
+            image, zeros = self._image(volume, region, report, maps)
+        target = volume.geometry.crop(region) if region else volume.geometry
         slabs, grid = self._in_slices_of(target, image, self._scores(image, zeros, clock, report, on_slab))
         restoration = Restoration(grid, target, labels, out=mask[region.slices] if region else mask)
         confidence, told = Confidence(), Maps(maps, grid, volume.geometry, plan=self.plan, region=region)
@@ -280,35 +296,48 @@ class Segmenter:
             report(Step("restore"))
             tidy = postprocess.PostprocessPlan(self.plan.infer.largest_component)
             segmentation = postprocess.apply(Segmentation(mask, volume.geometry, labels), tidy)
-        flags = _flags(segmentation.array)
-        return Result(segmentation, confidence.mean, flags, clock.seconds, peak_ram_mb(), told.volumes)
+        flags = flags_of(segmentation.array, region)
+        return Result(segmentation, confidence.mean, flags, clock.seconds, peak_ram_mb(), region, told.volumes)
+
+    def extent(self, volume: Volume, *, progress: Progress | None = None) -> Geometry | None:
+        """Return the part of the network's grid that holds all labels, before tidying; None where there are none.
+
+        Parameters and errors are those of `segment`; nothing is brought back to the scan's grid, which spares time.
+        """
+        report = progress or ignore
+        image, zeros = self._image(volume, None, report, ())
+        extent = Extent(image.geometry.shape)
+        for start, logits in self._scores(image, zeros, Clock(), report, None):
+            extent.add(start, logits.argmax(dim=0).numpy() > 0)
+        return None if extent.box is None else image.geometry.crop(extent.box)
 
     def probabilities(self, volume: Volume, *, progress: Progress | None = None) -> Volume:
         """Return each class's probability at each voxel of a scan, float32 on the scan's grid.
 
         Logits are interpolated onto the scan's grid and the softmax taken there, so probabilities sum to one. The
         channels are ``background`` and the labels by rising id. Where the plan has a CRF they are what it gives.
-        Nothing is tidied. The array lies in a temporary file, which goes when it is let go of.
+        Nothing is tidied, and the whole scan is looked at. The array lies in a temporary file, which goes when it is
+        let go of.
 
         Raises
         ------
         ModelError, InputError
             As `segment`.
         """
-        return self.segment(volume, maps=("probabilities",), progress=progress).maps["probabilities"]
+        whole = self._like(sight=Sight())
+        return whole.segment(volume, maps=("probabilities",), progress=progress).maps["probabilities"]
 
     def _image(
-        self, volume: Volume, target: Geometry | None, report: Progress, maps: Sequence[MapName]
+        self, volume: Volume, region: Box | None, report: Progress, maps: Sequence[MapName]
     ) -> tuple[WorkingImage, Zeros | None]:
-        """Return the scan on the working grid, cut to half a patch around `target`, and where scores are added up."""
-        how = memory.fit(volume, self.plan, self.path, max_ram=self.max_ram, maps=maps)
+        """Return the scan on the working grid, cut to what is seen for a region, and where scores are added up."""
+        how = memory.fit(volume, self.plan, self.path, max_ram=self.max_ram, region=region, maps=maps)
         report(Step("prepare", message=how.in_words))
         image = WorkingImage(volume, self.plan, held=not how.is_split)
         zeros = None if how.scores_on is None else partial(self._sparing.zeros, on=how.scores_on)
-        if target is None:
+        if region is None:
             return image, zeros
-        margin = [n // 2 for n in self.plan.train.patch_size]
-        return image.cropped(_box_around(target, image.geometry, margin=margin)), zeros
+        return image.cropped(seen_box(volume.geometry.crop(region), image.geometry, self.plan)), zeros
 
     def _in_slices_of(
         self, onto: Geometry, image: WorkingImage, slabs: Iterator[Slab]
@@ -326,8 +355,8 @@ class Segmenter:
         on_slab: Callable[[Segmentation], None] | None,
     ) -> Iterator[Slab]:
         """Return slabs of the scores that decide, in rising order: the network's, or the CRF's where there is one."""
-        seen = _Timed(image, clock)
-        slabs = stream_logits(self._sparing, seen, tiling=self._tiling, progress=report, zeros=zeros)
+        seen = TimedImage(image, clock)
+        slabs = stream_logits(self._sparing, seen, tiling=self.tiling, progress=report, zeros=zeros)
         slabs = clock.each("network", slabs)
         if on_slab is not None:
             slabs = _told(slabs, on_slab, image.geometry, self.plan.labels)
@@ -343,30 +372,6 @@ class Segmenter:
             return total if len(self._members) == 1 else total / len(self._members)
 
 
-class _Timed:
-    """An image whose making counts as preparing."""
-
-    def __init__(self, image: WorkingImage, clock: Clock) -> None:
-        self._image, self._clock = image, clock
-        self.shape: tuple[int, ...] = image.shape
-
-    def slices(self, start: int, stop: int) -> Tensor:
-        with self._clock("prepare"):
-            return self._image.slices(start, stop)
-
-
-def _box_around(target: Geometry, working: Geometry, *, margin: Sequence[int]) -> Box:
-    """Return the working grid's voxels that cover `target` and `margin` more, as far as there are any."""
-    faces = [[-0.5, n - 0.5] for n in target.shape]
-    corners = working.to_index(target.to_lps(np.stack(np.meshgrid(*faces, indexing="ij"), axis=-1).reshape(-1, 3)))
-    low = np.floor(corners.min(axis=0)).astype(int) - np.array(margin)
-    high = np.ceil(corners.max(axis=0)).astype(int) + np.array(margin) + 1
-    z, y, x = (
-        (max(0, min(int(a), n - 1)), max(1, min(int(b), n))) for a, b, n in zip(low, high, working.shape, strict=True)
-    )
-    return Box((z[0], y[0], x[0]), (z[1], y[1], x[1]))
-
-
 def _told(
     slabs: Iterator[Slab], on_slab: Callable[[Segmentation], None], working: Geometry, labels: LabelSet
 ) -> Iterator[Slab]:
@@ -378,10 +383,3 @@ def _told(
         geometry = working.crop(Box((slab.start, 0, 0), (slab.start + len(winners), y, x)))
         on_slab(Segmentation(ids[winners], geometry, labels))
         yield slab
-
-
-def _flags(mask_zyx: NDArray[Any]) -> tuple[Flag, ...]:
-    if not mask_zyx.any():
-        return ("empty",)
-    outer = (np.take(mask_zyx, end, axis=axis) for axis in range(3) if mask_zyx.shape[axis] > 1 for end in (0, -1))
-    return ("touches-edge",) if any(face.any() for face in outer) else ()
