@@ -38,7 +38,7 @@ Formats = Annotated[
     typer.Option(
         "--format",
         help="Comma-separated: nifti, dicom-seg, rtstruct, sr, stl, png, png-mask, measurements, instances, objects,"
-        " uncertainty, probabilities.",
+        " uncertainty, probabilities, channels.",
     ),
 ]
 Backend = Annotated[

@@ -324,7 +324,7 @@ class Segmenter:
         ModelError, InputError
             As `segment`.
         """
-        whole = self._like(sight=Sight())
+        whole = self if self.sight == Sight() else self._like(sight=Sight())
         return whole.segment(volume, maps=("probabilities",), progress=progress).maps["probabilities"]
 
     def _image(
