@@ -8,18 +8,20 @@ spawned, not forked: that is safe beside threads and CUDA, and the same on every
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
 import traceback
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import multiprocessing
 
 from medseg.errors import InputError, MedsegError, PlanError
+from medseg.inference import hardware
 from medseg.transforms.augment import Augmentation, plain_tensors
 
 if TYPE_CHECKING:
@@ -36,6 +38,10 @@ SILENCE_S = 600.0
 """A batch that takes longer than this is given up: a disk that hangs, or a worker that waits for ever."""
 GOODBYE_S = 2.0
 """How long workers may take to end by themselves; they hold nothing that could be lost."""
+WORKER_BYTES = 550_000_000
+"""What a worker was measured to hold (resident): Python, PyTorch and MONAI."""
+MOST = 12
+_CORES_PER_WORKER = 4  # on a CPU, whose cores the network computes on
 _READY = -1
 _SINGLE = "; patches are made in the training process"
 
@@ -237,6 +243,33 @@ class ErrorInWorkerError(Exception):
     def __str__(self) -> str:
         """Return it as Python prints it."""
         return f"\n{self.args[0]}"
+
+
+def how_many(asked: int | Literal["auto"], plan: Plan, *, device: str, processes: int = 1) -> int:
+    """Return how many workers a training process starts.
+
+    Left to itself: beside a GPU all cores but one, at most twelve; on a CPU one for four cores, as the network computes
+    on the same ones; no more than half of the free memory holds; none where fewer than four cores are there.
+
+    Parameters
+    ----------
+    asked : int or "auto"
+        A number is taken as it is.
+    plan : Plan
+        Says how large batches are.
+    device : str
+        ``cpu`` or ``cuda``.
+    processes : int
+        Training processes that share this machine.
+    """
+    if asked != "auto":
+        return asked
+    cores = hardware.usable_cores() // processes
+    if cores < _CORES_PER_WORKER:
+        return 0
+    batch = 8 * len(plan.channels) * math.prod(plan.train.patch_size) * plan.train.batch_size
+    memory = hardware.free_memory_bytes("cpu") // 2 // processes // (WORKER_BYTES + 2 * batch)
+    return int(min(MOST, memory, cores // _CORES_PER_WORKER if device == "cpu" else cores - 1))
 
 
 def work(pipe: Connection, number: int, cutter: Cutter, plan: Plan, board: Board) -> None:
