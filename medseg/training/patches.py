@@ -85,7 +85,7 @@ class Cutter:
         try:
             image_czyx[(slice(None), *target)] = case.image_czyx[(slice(None), *source)]
             label_zyx[target] = case.label_zyx[source]
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise _unreadable(case, error) from error
 
 
@@ -218,7 +218,7 @@ class PatchSampler:
             return None
         try:
             voxels = case.foreground[case.classes[int(self._rng.integers(len(case.classes)))]]
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise _unreadable(case, error) from error
         voxel: NDArray[np.int32] = voxels[int(self._rng.integers(len(voxels)))]
         return voxel

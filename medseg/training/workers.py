@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 SILENCE_S = 600.0
 """A batch that takes longer than this is given up: a disk that hangs, or a worker that waits for ever."""
-GOODBYE_S = 2.0
-"""How long workers may take to end by themselves; they hold nothing that could be lost."""
 WORKER_BYTES = 550_000_000
 """What a worker was measured to hold (resident): Python, PyTorch and MONAI."""
 MOST = 12
@@ -173,15 +171,12 @@ class Workers:
         return self._board.images[slot], self._board.labels[slot]
 
     def end(self) -> None:
-        """End all processes, and wait until they are gone."""
+        """End all processes, and wait until they are gone; they hold nothing that could be lost."""
         for worker in self._workers:
-            worker.pipe.close()  # the order to stop: whoever waits for a task finds the end of the pipe
-        deadline = time.monotonic() + GOODBYE_S
+            worker.pipe.close()
+            worker.process.kill()
         for worker in self._workers:
-            worker.process.join(max(0.0, deadline - time.monotonic()))
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
+            worker.process.join()
             worker.process.close()
         self._workers.clear()
 
