@@ -43,10 +43,12 @@ from medseg.cli.options import (
     Settings,
     Volume,
     Within,
+    Workers,
     channels_of,
     rule_of,
     seconds_from,
     words_of,
+    workers_of,
 )
 from medseg.errors import MedsegError, PlanError
 from medseg.progress import Cancelled, ignore
@@ -239,6 +241,7 @@ def train(
     devices: Annotated[int, typer.Option(min=1, help="Devices to train on together.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines to train on together.")] = 1,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    workers: Workers = "auto",
     init: Init = None,
     inflate: Inflate = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
@@ -264,6 +267,7 @@ def train(
         overwrite=overwrite,
         started=context.obj,
         rank=_rank(),
+        workers=workers_of(workers),
     )
     with printer.progress() as progress:
         report = verb(dataset, run, request, progress=ignore if request.rank else progress)

@@ -30,6 +30,12 @@ Inflate = Annotated[
     bool,
     typer.Option("--inflate", help="Let --init bring 2-D weights into a 3-D network, repeated along the third axis."),
 ]
+Workers = Annotated[
+    str,
+    typer.Option(
+        help="Processes that make batches: a number, 0 for none, or auto by cores and free memory. Changes no result."
+    ),
+]
 
 # of segment
 Inputs = Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, DICOM series, or folders of anything.")]
@@ -123,6 +129,26 @@ Instances = Annotated[
         help="Number the objects of the mask: what hangs together, or cut at necks. Default: as the plan says."
     ),
 ]
+
+
+def workers_of(text: str) -> int | Literal["auto"]:
+    """Return what ``--workers`` means.
+
+    Raises
+    ------
+    PlanError
+        Where it is neither a number nor ``auto``.
+
+    Examples
+    --------
+    >>> workers_of("auto"), workers_of("2")
+    ('auto', 2)
+    """
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal():
+        raise PlanError(f"{text!r} is no number of workers", expected="--workers auto, or a number from 0")
+    return int(text)
 
 
 def words_of(text: str) -> tuple[str, ...]:

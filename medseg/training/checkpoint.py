@@ -7,6 +7,7 @@ and ``state.pt`` (optimiser, scaler, random generators, sampler, counters), whic
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import shutil
@@ -71,7 +72,13 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         fresh.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a full disk as RuntimeError
-        raise OutputError(f"the checkpoint could not be written ({error})", where=str(folder)) from error
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise OutputError(
+            f"the checkpoint could not be written ({_reason(error)})",
+            expected="room for three checkpoints",
+            where=str(folder),
+            remedy="Free space, then go on with --resume: the checkpoint before this one is whole",
+        ) from error
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -111,6 +118,11 @@ def _fresh(folder: Path) -> Path:
 
 def _old(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
+
+
+def _reason(error: Exception) -> str:
+    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return "the disk is full" if full or "No space left" in str(error) else str(error)
 
 
 def _flush(path: Path) -> None:

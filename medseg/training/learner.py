@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from medseg import networks
@@ -39,6 +40,15 @@ class Learner:
     initial : mapping, optional
         Weights to begin with; fresh ones otherwise.
 
+    Attributes
+    ----------
+    steps : int
+        Steps taken.
+    waited_s : float
+        Time they waited for batches.
+    cases : tuple of str
+        Those of the last batch, where the sampler tells.
+
     Raises
     ------
     InputError
@@ -61,12 +71,17 @@ class Learner:
         )
         self.average = MovingAverage(self._module, plan.train.ema_decay)
         self.steps = 0
+        self.waited_s = 0.0
+        self.cases: tuple[str, ...] = ()
 
     def step(self, rate: float) -> float:
         """Take one step at a learning `rate` and return the loss before it; not a number, it moves nothing."""
         set_learning_rate(self._optimizer, rate)
         self._network.train()
+        asked = time.perf_counter()
         batch = self._feed.take()
+        self.waited_s += time.perf_counter() - asked
+        self.cases = batch.cases
         image, label = self._engine.to_device((batch.image.contiguous(memory_format=self._layout), batch.label))
         loss = self._loss(self._network(image), label)
         value = float(loss.detach())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from medseg.errors import PlanError
 from medseg.progress import Cancelled, Step
@@ -17,6 +17,8 @@ from medseg.training.learner import Learner
 from medseg.training.optim import learning_rate
 from medseg.training.record import EpochRow, write_log
 from medseg.training.scoring import PatchScore
+from medseg.training.waits import Waits
+from medseg.training.workers import how_many
 from medseg.transforms.augment import plain_tensors
 
 if TYPE_CHECKING:
@@ -56,6 +58,9 @@ class TrainSettings:
         Go on from ``last/``.
     initial : mapping, optional
         Weights to begin with.
+    workers : int or "auto"
+        Processes that make batches; ``auto`` goes by cores and free memory (`medseg.training.workers.how_many`). They
+        are spawned: a program of your own that asks for some needs the guard ``if __name__ == "__main__"``.
     """
 
     device: str = "auto"
@@ -68,11 +73,12 @@ class TrainSettings:
     windows_after: int = 0
     resume: bool = False
     initial: Mapping[str, Tensor] | None = None
+    workers: int | Literal["auto"] = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What a run gave: averaged weights of its last step (float32, CPU), amounts, and one row per epoch."""
+    """What a run gave: averaged weights of its last step (float32, CPU), amounts, one row per epoch, and remarks."""
 
     weights: Mapping[str, Tensor]
     epochs: int
@@ -80,6 +86,7 @@ class TrainResult:
     seconds: float
     history: tuple[EpochRow, ...]
     precision: str
+    remarks: tuple[str, ...] = ()
 
 
 class Samplers(NamedTuple):
@@ -126,11 +133,12 @@ def run_training(
     Cancelled
         Where the person stopped the run, saying what is left.
     """
+    workers = how_many(settings.workers, plan, device=engine.device.type, processes=settings.devices)
     ahead = 0 if engine.device.type == "cpu" else BATCHES_AHEAD
     with (
         plain_tensors(),
         own_random_state(plan.train.seed),
-        Feed(samplers.training, plan, rank=engine.global_rank, ahead=ahead) as feed,
+        Feed(samplers.training, plan, rank=engine.global_rank, ahead=ahead, workers=workers) as feed,
     ):
         learner = Learner(plan, feed, engine=engine, initial=settings.initial)
         score = None if samplers.validation is None else PatchScore(samplers.validation, plan)
@@ -148,6 +156,7 @@ def run_training(
         seconds=run.clock.spent_s,
         history=tuple(run.history),
         precision=engine.strategy.precision.precision,
+        remarks=tuple(filter(None, (feed.remark, run.waits.remark()))),
     )
 
 
@@ -171,6 +180,7 @@ class _Run:
         self.clock = Clock(total, settings.budget_s, started, reserve_s=settings.reserve_s)
         self.history: list[EpochRow] = []
         self.finished = False
+        self.waits = Waits()
 
     def begin(self) -> None:
         """Go back to ``last/``, or write the first one, so that a run can be resumed whenever it stops."""
@@ -187,7 +197,7 @@ class _Run:
     def epoch(self, report: Progress) -> None:
         """Take one epoch's steps, look at validation patches, save; ``last/`` is replaced before its row is written."""
         losses: list[float] = []
-        rate = 0.0
+        rate, started, waited = 0.0, time.monotonic(), self.learner.waited_s
         while len(losses) < self.plan.train.steps_per_epoch and not self.finished:
             rate = learning_rate(self.plan.train.optimizer, self._progress())
             losses.append(self.learner.step(rate))
@@ -196,10 +206,13 @@ class _Run:
             self.finished = self._progress() >= 1.0
             report(self._where(losses))
         stopped = time.monotonic()
+        wait = self.waits.add(self.learner.waited_s - waited, stopped - started)
         dice = self.score(self.learner.average.network, self.engine) if self.score else ()
         loss = math.fsum(losses) / len(losses)
         number, steps = len(self.history) + 1, self.learner.steps
-        self.history.append(EpochRow(number, steps, self.clock.spent_s, learning_rate=rate, loss=loss, dice=dice))
+        self.history.append(
+            EpochRow(number, steps, self.clock.spent_s, learning_rate=rate, loss=loss, dice=dice, data_wait=wait)
+        )
         self._save()
         self._save_if_best()
         self._write_log()
@@ -257,7 +270,7 @@ class _Run:
         return PlanError(
             f"the loss became {loss} in epoch {len(self.history) + 1}, step {self.learner.steps + 1}",
             expected="a finite number",
-            where=str(self.folder),
+            where=", ".join(dict.fromkeys(self.learner.cases)) or str(self.folder),
             remedy="Lower the learning rate (--set train.optimizer.learning_rate=...) or train in --precision fp32; "
             f"last holds epoch {len(self.history)}",
         )

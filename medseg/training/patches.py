@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
-from medseg.errors import PlanError
+from medseg.errors import InputError, PlanError
 from medseg.labels import IGNORED
 
 if TYPE_CHECKING:
@@ -20,6 +21,72 @@ if TYPE_CHECKING:
     from medseg.training.store import PreparedCase
 
 Corner = tuple[int, ...]
+
+
+class Cut(NamedTuple):
+    """Which patch of which case: a few numbers, whatever the patch weighs.
+
+    Attributes
+    ----------
+    case : int
+        The case's place among those of the sampler.
+    corner : tuple of int
+        (Z, Y, X) index of the patch's first voxel, negative where the image is smaller than the patch.
+    """
+
+    case: int
+    corner: Corner
+
+
+@dataclass(frozen=True, slots=True)
+class Cutter:
+    """Reads patches from the memory maps of prepared cases: only the pages that hold them. Another process may, too.
+
+    Attributes
+    ----------
+    cases : tuple of PreparedCase
+        Where patches come from.
+    patch, extract : tuple of int
+        (Z, Y, X) sizes of the patch, and of what is cut around it.
+    channels : int
+        Of the images.
+    label_type : dtype
+        Of the classes given: uint8, int32, or int16 where voxels may be ignored.
+    outside : int
+        The class of what lies outside of an image.
+    """
+
+    cases: tuple[PreparedCase, ...]
+    patch: tuple[int, ...]
+    extract: tuple[int, ...]
+    channels: int
+    label_type: np.dtype[Any]
+    outside: int
+
+    def __call__(self, cut: Cut) -> tuple[Tensor, Tensor]:
+        """Return image, float32 (C, *extract), and classes (*extract) of a patch.
+
+        Raises
+        ------
+        InputError
+            Where the case's files cannot be read any more.
+        """
+        image_czyx = np.zeros((self.channels, *self.extract), dtype=np.float32)
+        label_zyx = np.full(self.extract, self.outside, dtype=self.label_type)
+        self.fill(image_czyx, label_zyx, cut)
+        return torch.from_numpy(image_czyx), torch.from_numpy(label_zyx)
+
+    def fill(self, image_czyx: NDArray[Any], label_zyx: NDArray[Any], cut: Cut) -> None:
+        """Write a patch into arrays that hold what is outside of images."""
+        case = self.cases[cut.case]
+        margin = [(e - p) // 2 for e, p in zip(self.extract, self.patch, strict=True)]
+        start = [c - m for c, m in zip(cut.corner, margin, strict=True)]
+        source, target = _overlap(start, self.extract, case.shape)
+        try:
+            image_czyx[(slice(None), *target)] = case.image_czyx[(slice(None), *source)]
+            label_zyx[target] = case.label_zyx[source]
+        except (OSError, EOFError, ValueError) as error:
+            raise _unreadable(case, error) from error
 
 
 class PatchSampler:
@@ -54,18 +121,23 @@ class PatchSampler:
     ) -> None:
         self._cases = tuple(cases)
         self._patch = plan.patch_size
-        self._extract = tuple(extract_size or plan.patch_size)
+        extract = tuple(extract_size or plan.patch_size)
         self._fraction = plan.foreground_fraction
         self._rng = np.random.default_rng(seed)
         self._order: list[int] = []
         if not self._cases:
             raise PlanError("there is no case to draw patches from")
-        self._channels = len(self._cases[0].image_czyx)
+        if len(extract) != 3 or any(e < p for e, p in zip(extract, self._patch, strict=True)):
+            raise PlanError(f"patches of {self._patch} do not fit into cuts of {extract}")
         stored = self._cases[0].label_zyx.dtype
-        self._label_type = stored if stored in (np.uint8, np.int16) else np.dtype(np.int32)
-        self._outside = IGNORED if stored == np.int16 else 0
-        if len(self._extract) != 3 or any(e < p for e, p in zip(self._extract, self._patch, strict=True)):
-            raise PlanError(f"patches of {self._patch} do not fit into cuts of {self._extract}")
+        self.cutter = Cutter(
+            cases=self._cases,
+            patch=self._patch,
+            extract=extract,
+            channels=len(self._cases[0].image_czyx),
+            label_type=stored if stored in (np.uint8, np.int16) else np.dtype(np.int32),
+            outside=IGNORED if stored == np.int16 else 0,
+        )
 
     def draw(self, n: int, /) -> tuple[Tensor, Tensor]:
         """Return the next `n` patches.
@@ -76,12 +148,13 @@ class PatchSampler:
             Images, float32 (N, C, *extract_size), and classes, uint8, int32, or int16 where voxels may be ignored
             (-1), (N, *extract_size).
         """
+        patches = [self.cutter(cut) for cut in self.choose(n)]
+        return torch.stack([image for image, _ in patches]), torch.stack([label for _, label in patches])
+
+    def choose(self, n: int, /) -> tuple[Cut, ...]:
+        """Return where the next `n` patches lie, and read none of them."""
         foreground = self._foreground_count(n)
-        images = np.zeros((n, self._channels, *self._extract), dtype=np.float32)
-        labels = np.full((n, *self._extract), self._outside, dtype=self._label_type)
-        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-            self._fill(image, label, on_foreground=i >= n - foreground)
-        return torch.from_numpy(images), torch.from_numpy(labels)
+        return tuple(self._next(on_foreground=i >= n - foreground) for i in range(n))
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the sampler stands, as plain numbers and words."""
@@ -121,17 +194,11 @@ class PatchSampler:
             return int(self._rng.random() < self._fraction)
         return max(1, round(n * self._fraction))
 
-    def _fill(self, image_czyx: NDArray[Any], label_zyx: NDArray[Any], *, on_foreground: bool) -> None:
-        """Write the next patch into arrays that hold what is outside of images."""
+    def _next(self, *, on_foreground: bool) -> Cut:
         if not self._order:
             self._order = self._rng.permutation(len(self._cases)).tolist()
-        case = self._cases[self._order.pop()]
-        corner = self._corner(case, on_foreground=on_foreground)
-        margin = [(e - p) // 2 for e, p in zip(self._extract, self._patch, strict=True)]
-        start = [c - m for c, m in zip(corner, margin, strict=True)]
-        source, target = _overlap(start, self._extract, case.shape)
-        image_czyx[(slice(None), *target)] = case.image_czyx[(slice(None), *source)]
-        label_zyx[target] = case.label_zyx[source]
+        number = self._order.pop()
+        return Cut(number, self._corner(self._cases[number], on_foreground=on_foreground))
 
     def _corner(self, case: PreparedCase, *, on_foreground: bool) -> Corner:
         """Return the first voxel of a patch, before the image's where the image is the smaller one."""
@@ -149,9 +216,21 @@ class PatchSampler:
     def _foreground_voxel(self, case: PreparedCase) -> NDArray[np.int32] | None:
         if not case.classes:
             return None
-        voxels = case.foreground[case.classes[int(self._rng.integers(len(case.classes)))]]
+        try:
+            voxels = case.foreground[case.classes[int(self._rng.integers(len(case.classes)))]]
+        except (OSError, EOFError, ValueError) as error:
+            raise _unreadable(case, error) from error
         voxel: NDArray[np.int32] = voxels[int(self._rng.integers(len(voxels)))]
         return voxel
+
+
+def _unreadable(case: PreparedCase, error: Exception) -> InputError:
+    return InputError(
+        f"the prepared case cannot be read ({type(error).__name__})",
+        expected="its files as they were when training began",
+        where=case.id,
+        remedy="Leave prepared/ alone while training; go on with --resume, which makes the case again",
+    )
 
 
 def _overlap(

@@ -26,6 +26,8 @@ class EpochRow:
         Wall time of the run so far, over all its tries.
     learning_rate, loss : float
         At the epoch's last step; mean over the epoch.
+    data_wait : float
+        Share of the steps' time that was spent waiting for batches.
     dice : tuple of (float or None)
         Of each label over the validation patches pooled; None where a label was neither there nor predicted.
     """
@@ -36,6 +38,7 @@ class EpochRow:
     learning_rate: float
     loss: float
     dice: tuple[float | None, ...] = ()
+    data_wait: float = 0.0
 
     @property
     def mean_dice(self) -> float | None:
@@ -58,12 +61,29 @@ def write_log(path: Path, rows: Iterable[EpochRow], labels: Sequence[str]) -> No
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["epoch", "step", "seconds", "learning_rate", "loss", "dice", *(f"dice_{label}" for label in labels)]
+        [
+            "epoch",
+            "step",
+            "seconds",
+            "learning_rate",
+            "loss",
+            "dice",
+            *(f"dice_{label}" for label in labels),
+            "data_wait",
+        ]
     )
     for row in rows:
         values = [row.mean_dice, *(row.dice or (None,) * len(labels))]
         cells = ["" if value is None else f"{value:.4f}" for value in values]
         writer.writerow(
-            [row.epoch, row.step, f"{row.seconds:.1f}", f"{row.learning_rate:.3e}", f"{row.loss:.5f}", *cells]
+            [
+                row.epoch,
+                row.step,
+                f"{row.seconds:.1f}",
+                f"{row.learning_rate:.3e}",
+                f"{row.loss:.5f}",
+                *cells,
+                f"{row.data_wait:.4f}",
+            ]
         )
     write_text(path, text.getvalue())

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medseg.datasets import content_sha256, for_each, read_case
-from medseg.errors import MedsegError, OutputError
+from medseg.errors import InputError, MedsegError, OutputError
 from medseg.io.hashing import file_sha256
 from medseg.labels import IGNORED
 from medseg.preprocess import prepare, prepare_mask
@@ -160,11 +160,11 @@ def _make(case: Case, plan: Plan, place: Path, key: str) -> None:
         decided = replace(case, ignore=plan.ignore_label)
         image, mask = read_case(decided, labels=plan.labels, channels=plan.channels)
         working = prepare(image, plan)
-        image_czyx = working.array
+        image_czyx = _finite(working.array)
         on_grid = prepare_mask(mask, plan, onto=working.geometry)
         label_zyx = _classes(on_grid.array, plan.labels.ids, ignore=plan.ignore_label)
     except MedsegError as error:
-        raise error.at(case.id) from error
+        raise _named(error, case.id) from error
     table, spans = _foreground(label_zyx, seed=int(key[:16], 16))
     for name, array in ((IMAGE, image_czyx), (LABEL, label_zyx), (FOREGROUND, table)):
         np.save(place / name, array, allow_pickle=False)
@@ -176,6 +176,25 @@ def _make(case: Case, plan: Plan, place: Path, key: str) -> None:
         "sha256": {name: file_sha256(place / name) for name in (IMAGE, LABEL, FOREGROUND)},
     }
     (place / ENTRY).write_text(json.dumps(entry), encoding="utf-8")
+
+
+def _finite(image_czyx: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the image, unless normalisation left a value that no network can learn from."""
+    if not all(np.isfinite(image_zyx).all() for image_zyx in image_czyx):
+        raise InputError(
+            "the normalised image holds voxels that are not finite numbers",
+            expected="grey values that fit into float32",
+            code="non-finite",
+        )
+    return image_czyx
+
+
+def _named(error: MedsegError, case_id: str) -> MedsegError:
+    """Return the error with the case named, and with what can be done in a data set."""
+    if error.code != "non-finite":
+        return error.at(case_id)
+    remedy = "Replace NaN and infinite voxels, or take the case out"
+    return InputError(error.found, expected=error.expected, where=case_id, remedy=remedy, code=error.code)
 
 
 def _found(case_id: str, place: Path, key: str) -> PreparedCase | None:

@@ -6,7 +6,7 @@ import csv
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from medseg import __version__
 from medseg.datasets import dataset_sha256, left_out, open_dataset, with_labels, with_patients
@@ -45,7 +45,7 @@ class TrainRequest:
 
     `init` is where weights to start from lie, `inflate` whether 2-D ones may become 3-D (`medseg.training.initial`).
     `started` is when the command began, on `time.monotonic`; now, where it is not given. `rank` is 0 but in the other
-    processes of a training by several.
+    processes of a training by several. `workers` is how many processes make batches (`TrainSettings`).
     """
 
     plan: PlanRequest = field(default_factory=PlanRequest)
@@ -60,6 +60,7 @@ class TrainRequest:
     overwrite: bool = False
     started: float | None = None
     rank: int = 0
+    workers: int | Literal["auto"] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +171,12 @@ class _Run:
                 reserve_s=reserve + WRITING_S,
                 resume=request.resume and self.folder.can_go_on(fold),
                 initial=self.start.weights(fold),
+                workers=request.workers,
             ),
             progress=self.progress,
         )
         self.trained_s += result.seconds
+        self.remarks += tuple(remark for remark in result.remarks if remark not in self.remarks)
 
     def validate_fold(self, fold: int) -> FoldScores:
         """Segment and score the fold's held-out cases with its own member."""

@@ -87,7 +87,8 @@ def test_leaves_a_log_and_checkpoints(tmp_path: Path) -> None:
     rows = _log(tmp_path)
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert [row["step"] for row in rows] == ["3", "6"]
-    assert set(rows[0]) == {"epoch", "step", "seconds", "learning_rate", "loss", "dice", "dice_ball"}
+    assert set(rows[0]) == {"epoch", "step", "seconds", "learning_rate", "loss", "dice", "dice_ball", "data_wait"}
+    assert all(0 <= float(row["data_wait"]) <= 1 for row in rows)
     last = load_checkpoint(tmp_path / "last")
     assert all(torch.equal(last.average[k], v) for k, v in result.weights.items())
 

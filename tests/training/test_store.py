@@ -17,6 +17,9 @@ from medseg.training.store import SAMPLES, prepare_dataset
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from medseg.progress import Step
+    from medseg.volume import Volume
+
 LABELS = LabelSet.from_names({2: "a", 7: "b", 300: "c"})
 
 
@@ -152,7 +155,43 @@ def test_a_case_that_does_not_fit_is_named(tmp_path: Path) -> None:
     case = make_case(tmp_path)
     mask = np.full((20, 18, 16), 9, np.uint8)
     nib.save(nib.Nifti1Image(mask, np.eye(4)), case.reference)
-    with pytest.raises(InputError, match="value 9"):
+    with pytest.raises(InputError, match=r"^a, .*value 9"):
         prepare_dataset([case], plan_of(), tmp_path / "store")
     with pytest.raises(InputError, match="a: the case has no mask"):
         prepare_dataset([Case("a", case.images)], plan_of(), tmp_path / "store")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_voxel_that_is_no_number_is_found_before_training_and_its_case_named(tmp_path: Path, value: float) -> None:
+    cases = [make_case(tmp_path, name, seed) for seed, name in enumerate("ab")]
+    image = np.asarray(nib.load(cases[1].images[0]).dataobj).copy()
+    image[3, 4, 5] = value
+    nib.save(nib.Nifti1Image(image, np.eye(4)), cases[1].images[0])
+    with pytest.raises(InputError, match=r"^b: .*not finite numbers.*take the case out"):
+        prepare_dataset(cases, plan_of(), tmp_path / "store")
+
+
+def test_a_value_that_overflows_in_normalisation_is_found_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overflowing(image: Volume, plan: Plan) -> Volume:
+        made = prepare(image, plan)
+        made.array[0, 0, 0, 0] = np.inf
+        return made
+
+    prepare = store_module.prepare
+    monkeypatch.setattr(store_module, "prepare", overflowing)
+    with pytest.raises(InputError, match=r"^a: the normalised image holds voxels that are not finite"):
+        prepare_dataset([make_case(tmp_path)], plan_of(), tmp_path / "store")
+
+
+def test_stopped_while_preparing_what_was_finished_is_kept_whole(tmp_path: Path) -> None:
+    cases = [make_case(tmp_path, name, seed) for seed, name in enumerate("abc")]
+
+    def stop(_: Step, /) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_dataset(cases, plan_of(), tmp_path / "store", progress=stop)
+    left = [path.name for path in (tmp_path / "store").iterdir()]
+    assert left
+    assert not [name for name in left if name.startswith(".making-")]
+    assert len(prepare_dataset(cases, plan_of(), tmp_path / "store")) == 3
