@@ -262,8 +262,9 @@ class Segmenter:
                 confidence.add(logits, restoration.add(logits))
         with clock("restore"):
             report(Step("restore"))
-            tidy = postprocess.PostprocessPlan(self.plan.infer.largest_component)
-            segmentation = postprocess.apply(Segmentation(mask, volume.geometry, labels), tidy)
+            segmentation = postprocess.apply(
+                Segmentation(mask, volume.geometry, labels), postprocess.PostprocessPlan.of(self.plan.infer)
+            )
         return Result(segmentation, confidence.mean, _flags(segmentation.array), clock.seconds, peak_ram_mb())
 
     def probabilities(self, volume: Volume, *, progress: Progress | None = None) -> Volume:
