@@ -6,8 +6,9 @@ changes a label it was not asked to change.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from scipy import ndimage
@@ -16,11 +17,12 @@ from medseg.errors import PlanError
 from medseg.volume import Segmentation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
     from numpy.typing import NDArray
 
     from medseg.labels import LabelSet
+    from medseg.plan import InferPlan
 
 Connectivity = Literal[6, 18, 26]
 
@@ -33,8 +35,8 @@ class PostprocessPlan:
     ----------
     largest_component : tuple of int
         Labels of which only the largest piece stays.
-    minimum_ml : float
-        Pieces smaller than this are removed, whatever their label.
+    minimum_ml : float or mapping of int to float
+        Pieces smaller than this are removed: whatever their label, or of the labels named, each by its own volume.
     fill_holes : tuple of int
         Labels whose enclosed background is filled.
     connectivity : 6, 18 or 26
@@ -42,9 +44,25 @@ class PostprocessPlan:
     """
 
     largest_component: tuple[int, ...] = ()
-    minimum_ml: float = 0.0
+    minimum_ml: float | Mapping[int, float] = 0.0
     fill_holes: tuple[int, ...] = ()
     connectivity: Connectivity = 26
+
+    @classmethod
+    def of(cls, plan: InferPlan) -> Self:
+        """Return what a model's plan says is tidied."""
+        return cls(plan.largest_component, plan.minimum_ml, plan.fill_holes)
+
+    def least_ml(self, label_ids: Iterable[int]) -> dict[int, float]:
+        """Return the minimum volume of each label that has one.
+
+        Examples
+        --------
+        >>> PostprocessPlan(minimum_ml=0.5).least_ml([1, 2]), PostprocessPlan(minimum_ml={2: 0.5}).least_ml([1, 2])
+        ({1: 0.5, 2: 0.5}, {2: 0.5})
+        """
+        given = self.minimum_ml if isinstance(self.minimum_ml, Mapping) else dict.fromkeys(label_ids, self.minimum_ml)
+        return {label_id: ml for label_id, ml in given.items() if ml}
 
 
 def apply(segmentation: Segmentation, plan: PostprocessPlan) -> Segmentation:
@@ -75,9 +93,10 @@ def apply(segmentation: Segmentation, plan: PostprocessPlan) -> Segmentation:
     mask = segmentation.array
     if plan.largest_component:
         mask = keep_largest(mask, plan.largest_component, connectivity=plan.connectivity)
-    if plan.minimum_ml > 0:
-        voxels = plan.minimum_ml / segmentation.geometry.voxel_ml
-        mask = remove_small(mask, segmentation.labels.ids, minimum_voxels=voxels, connectivity=plan.connectivity)
+    least_ml = plan.least_ml(segmentation.labels.ids)
+    if least_ml:
+        voxels = {label_id: ml / segmentation.geometry.voxel_ml for label_id, ml in least_ml.items()}
+        mask = remove_small(mask, tuple(voxels), minimum_voxels=voxels, connectivity=plan.connectivity)
     if plan.fill_holes:
         mask = fill_holes(mask, plan.fill_holes)
     if mask is segmentation.array:
@@ -120,7 +139,7 @@ def remove_small(
     mask_zyx: NDArray[Any],
     label_ids: Collection[int],
     *,
-    minimum_voxels: float,
+    minimum_voxels: float | Mapping[int, float],
     connectivity: Connectivity = 26,
 ) -> NDArray[Any]:
     """Return a copy without the pieces of these labels that have fewer than `minimum_voxels` voxels.
@@ -131,8 +150,8 @@ def remove_small(
         Label ids, 0 for background.
     label_ids : collection of int
         Labels to look at; other labels stay as they are.
-    minimum_voxels : float
-        Volume wanted over volume of a voxel.
+    minimum_voxels : float or mapping of int to float
+        Volume wanted over volume of a voxel; for all labels or for each.
     connectivity : 6, 18 or 26
         Which voxels hang together.
 
@@ -141,10 +160,14 @@ def remove_small(
     >>> remove_small(np.array([[[1, 0, 1, 1, 0, 2]]], dtype=np.uint8), [1, 2], minimum_voxels=2).ravel().tolist()
     [0, 0, 1, 1, 0, 0]
     """
+    given = minimum_voxels if isinstance(minimum_voxels, Mapping) else dict.fromkeys(label_ids, minimum_voxels)
+    minimum = {label_id: given[label_id] for label_id in label_ids if label_id in given}
 
     def stays(labels: NDArray[Any], voxels: NDArray[np.int64]) -> NDArray[np.bool_]:
-        large: NDArray[np.bool_] = ~np.isin(labels, list(label_ids)) | (voxels >= minimum_voxels)
-        return large
+        keep: NDArray[np.bool_] = np.ones(len(labels), dtype=np.bool_)
+        for label_id, least in minimum.items():
+            keep &= (labels != label_id) | (voxels >= least)
+        return keep
 
     return _filtered(mask_zyx, stays, connectivity=connectivity)
 
@@ -193,17 +216,24 @@ def _filtered(
     if box is None:
         return result
     part = result[box]
-    pieces, labels, voxels = _pieces(part, connectivity)
+    pieces, labels, voxels = numbered_pieces(part, connectivity=connectivity)
     keep = np.concatenate([[False], stays(labels, voxels)])
     for plane, numbers in zip(part, pieces, strict=True):
         plane[~keep[numbers]] = 0
     return result
 
 
-def _pieces(
-    mask_zyx: NDArray[Any], connectivity: Connectivity
+def numbered_pieces(
+    mask_zyx: NDArray[Any], *, connectivity: Connectivity = 26
 ) -> tuple[NDArray[np.int32], NDArray[Any], NDArray[np.int64]]:
-    """Return a number from 1 for every connected piece of one label, 0 for background; each one's label and voxels."""
+    """Return a number from 1 for every connected piece of one label, 0 for background; each one's label and voxels.
+
+    Examples
+    --------
+    >>> pieces, labels, voxels = numbered_pieces(np.array([[[3, 3, 0, 3]]], dtype=np.uint8))
+    >>> pieces.ravel().tolist(), labels.tolist(), voxels.tolist()
+    ([1, 1, 0, 2], [3, 3], [2, 1])
+    """
     structure = ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[connectivity])
     pieces = np.zeros(mask_zyx.shape, dtype=np.int32)
     labels, voxels = [np.zeros(0, mask_zyx.dtype)], [np.zeros(0, np.int64)]
@@ -227,9 +257,11 @@ def _box_of(inside: NDArray[np.bool_]) -> tuple[slice, ...] | None:
 
 
 def _require_known(plan: PostprocessPlan, labels: LabelSet) -> None:
-    unknown = sorted({*plan.largest_component, *plan.fill_holes} - set(labels.ids))
+    least_ml = plan.least_ml(labels.ids)
+    unknown = sorted({*plan.largest_component, *plan.fill_holes, *least_ml} - set(labels.ids))
     if unknown:
         known = ", ".join(map(str, labels.ids)) or "no label"
         raise PlanError(f"tidying names the label {unknown[0]}", expected=f"one of {known}")
-    if not plan.minimum_ml >= 0:
-        raise PlanError(f"the minimum volume is {plan.minimum_ml} ml", expected="zero or more")
+    wrong = next((ml for ml in least_ml.values() if not ml >= 0), None)
+    if wrong is not None:
+        raise PlanError(f"the minimum volume is {wrong} ml", expected="zero or more")

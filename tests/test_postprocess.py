@@ -118,3 +118,10 @@ def test_plans_that_make_no_sense_are_refused() -> None:
         apply(segmentation(pieces()), PostprocessPlan(largest_component=(3,)))
     with pytest.raises(PlanError, match="zero or more"):
         apply(segmentation(pieces()), PostprocessPlan(minimum_ml=float("nan")))
+    with pytest.raises(PlanError):
+        apply(segmentation(pieces()), PostprocessPlan(minimum_ml={3: 0.1}))
+
+
+def test_a_minimum_of_its_own_for_each_label() -> None:
+    tidy = apply(segmentation(pieces()), PostprocessPlan(minimum_ml={1: 0.06, 2: 0.004}))  # 30 and 2 voxels of 2 mm3
+    assert [np.count_nonzero(tidy.array == i) for i in (1, 2, 7)] == [64, 8, 1]

@@ -12,24 +12,31 @@ from medseg.evaluation.pairing import MASK, Pairing, masks_in, pair
 from medseg.evaluation.scoring import CaseScore, LabelScore, score_case
 from medseg.evaluation.summary import METRICS, summarise
 from medseg.evaluation.table import TABLE, cases_of_table
+from medseg.evaluation.tidying import RULE, LabelTrial, Tidying, choose, label_trials, read_pairs
 
 __all__ = [
     "INSTANCES",
     "MASK",
     "METRICS",
+    "RULE",
     "TABLE",
     "CaseScore",
     "Evaluation",
     "InstanceEvaluation",
     "InstanceScore",
     "LabelScore",
+    "LabelTrial",
     "Pairing",
+    "Tidying",
     "cases_of_table",
+    "choose",
     "compare",
     "evaluate",
     "evaluate_instances",
+    "label_trials",
     "masks_in",
     "pair",
+    "read_pairs",
     "score_case",
     "summarise",
 ]

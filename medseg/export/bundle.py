@@ -183,7 +183,7 @@ an ensemble is in it as the mean of its members. `processing.yaml` says in words
 * Windows begin at MONAI's places (a fixed step, the last one moved back), not evenly spaced. The Gaussian is the same,
   but MONAI raises weights below 0.001 to that, which shows near the borders of the scan.
 * Logits are taken back to the scan by the inverse of the same transforms, cubic, where medseg interpolates linearly.
-* Not done here: the average over mirrored windows, the CRF, and keeping the largest component.
+* Not done here: the average over mirrored windows, the CRF, and tidying (largest component, minimum volume, holes).
 {"* All channels must lie on the same grid; medseg brings them onto the first." if several else ""}
 `medseg segment` runs the folder, too, in medseg's way. `parity.json` compares the network alone with PyTorch's.
 """

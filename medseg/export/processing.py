@@ -129,4 +129,8 @@ def _after(plan: Plan) -> dict[str, Any]:
         "labels": "The k-th class becomes the k-th entry of label_ids.",
         "largest_component": list(plan.infer.largest_component),
         "largest_component_in_words": "Of these label ids only the largest connected component is kept.",
+        "minimum_ml": {str(label_id): ml for label_id, ml in plan.infer.minimum_ml.items()},
+        "minimum_ml_in_words": "Then connected components of these label ids with less than so many ml are removed.",
+        "fill_holes": list(plan.infer.fill_holes),
+        "fill_holes_in_words": "Then background that a label of these ids encloses on all sides is filled with it.",
     }

@@ -329,7 +329,8 @@ def _held_bytes(volume: Volume, working: Geometry, plan: Plan) -> int:
 def _mask_bytes(scan: Geometry, plan: Plan) -> int:
     voxels = math.prod(scan.shape)
     size = np.dtype(id_type(plan.labels)).itemsize
-    return voxels * (size + (PIECES_BYTES if plan.infer.largest_component else 0))
+    is_tidied = plan.infer.largest_component or plan.infer.minimum_ml or plan.infer.fill_holes
+    return voxels * (size + (PIECES_BYTES if is_tidied else 0))
 
 
 def _crf_bytes(working: Geometry, plan: Plan) -> int:

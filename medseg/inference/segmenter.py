@@ -294,7 +294,7 @@ class Segmenter:
                 told.add(logits)
         with clock("restore"):
             report(Step("restore"))
-            tidy = postprocess.PostprocessPlan(self.plan.infer.largest_component)
+            tidy = postprocess.PostprocessPlan.of(self.plan.infer)
             segmentation = postprocess.apply(Segmentation(mask, volume.geometry, labels), tidy)
         flags = flags_of(segmentation.array, region)
         return Result(segmentation, confidence.mean, flags, clock.seconds, peak_ram_mb(), region, told.volumes)

@@ -100,7 +100,8 @@ class PreprocessPlan(Part):
 class InferPlan(Part):
     """How a scan is segmented: window overlap, mirroring for `--tta`, what is tidied afterwards, what is selected.
 
-    `windows` says how windows are placed and weighted (`medseg.tiling`): evenly, or just as nnU-Net or MONAI do.
+    `largest_component`, `minimum_ml` and `fill_holes` say by label id what is tidied (`medseg.postprocess`), in this
+    order. `windows` says how windows are placed and weighted (`medseg.tiling`): evenly, or just as nnU-Net or MONAI do.
     `instances` is how the mask is taken apart into numbered objects (docs/instances.md); by default it is not.
     `crf` refines what the network says; null for no CRF. `precision` is what ``--precision auto`` takes; null:
     what the hardware has.
@@ -111,6 +112,8 @@ class InferPlan(Part):
     precision: Literal["fp32", "bf16"] | None = None
     mirror_axes: tuple[AxisName, ...] = ()
     largest_component: tuple[Count, ...] = ()
+    minimum_ml: dict[Count, Positive] = Field(default_factory=dict)
+    fill_holes: tuple[Count, ...] = ()
     instances: InstancePlan | None = None
     select: Selection = ""
     crf: CrfPlan | None = None
@@ -164,9 +167,14 @@ class Plan(Part):
             raise ValueError(f"one side of the patch must be {2 * spatial[0]} or more: norms of one voxel say nothing")
         if not len(self.labels):
             raise ValueError("labels must name at least one structure")
-        unknown = sorted(set(self.infer.largest_component) - set(self.labels.ids))
-        if unknown:
-            raise ValueError(f"largest_component names label {unknown[0]}, which is not in the label set")
+        return self
+
+    @model_validator(mode="after")
+    def _tidied_are_known(self) -> Self:
+        for field in ("largest_component", "minimum_ml", "fill_holes"):
+            unknown = sorted(set(getattr(self.infer, field)) - set(self.labels.ids))
+            if unknown:
+                raise ValueError(f"{field} names label {unknown[0]}, which is not in the label set")
         return self
 
     @model_validator(mode="after")

@@ -46,12 +46,14 @@ class TrainRecipe(Part):
 
 
 class InferRecipe(Part):
-    """`InferPlan` with ``auto``; `largest_component` names labels, or ``all``; `select` is a rule for `segment`."""
+    """`InferPlan` with ``auto``; what is tidied goes by label names, or ``all``; `select` is a rule for `segment`."""
 
     overlap: Share = 0.5
     windows: Literal["even", "nnunet", "monai"] = "even"
     mirror_axes: tuple[AxisName, ...] | Auto = "auto"
     largest_component: tuple[str, ...] | Literal["all"] = ()
+    minimum_ml: dict[str, Positive] = Field(default_factory=dict)
+    fill_holes: tuple[str, ...] | Literal["all"] = ()
     instances: InstanceRecipe | None = None
     select: Selection = ""
     crf: CrfRecipe | None = None

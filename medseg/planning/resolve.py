@@ -160,16 +160,22 @@ def _infer(
 ) -> InferPlan:
     asked = recipe.infer
     labels = fingerprint.labels
-    names = labels.names if asked.largest_component == "all" else asked.largest_component
     return InferPlan(
         overlap=asked.overlap,
         windows=asked.windows,
         mirror_axes=mirror if asked.mirror_axes == "auto" else asked.mirror_axes,
-        largest_component=tuple(labels.by_name(name).id for name in names),
+        largest_component=_ids(asked.largest_component, labels),
+        minimum_ml={labels.by_name(name).id: ml for name, ml in asked.minimum_ml.items()},
+        fill_holes=_ids(asked.fill_holes, labels),
         instances=None if asked.instances is None else _instances(asked.instances, labels),
         select=asked.select,
         crf=None if asked.crf is None else asked.crf.resolved(kinds),
     )
+
+
+def _ids(names: Sequence[str], labels: LabelSet) -> tuple[int, ...]:
+    """Return the ids of labels by name; of all where ``all`` is said."""
+    return tuple(labels.by_name(name).id for name in (labels.names if names == "all" else names))
 
 
 def _instances(asked: InstanceRecipe, labels: LabelSet) -> InstancePlan:

@@ -61,6 +61,8 @@ class TrainSettings:
     workers : int or "auto"
         Processes that make batches; ``auto`` goes by cores and free memory (`medseg.training.workers.how_many`). They
         are spawned: a program of your own that asks for some needs the guard ``if __name__ == "__main__"``.
+    siblings : int
+        Trainings beside each other on this machine, this one included: they share its cores and memory.
     """
 
     device: str = "auto"
@@ -74,6 +76,7 @@ class TrainSettings:
     resume: bool = False
     initial: Mapping[str, Tensor] | None = None
     workers: int | Literal["auto"] = 0
+    siblings: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,8 @@ def run_training(
     Cancelled
         Where the person stopped the run, saying what is left.
     """
-    workers = how_many(settings.workers, plan, device=engine.device.type, processes=settings.devices)
+    processes = settings.devices * settings.siblings
+    workers = how_many(settings.workers, plan, device=engine.device.type, processes=processes)
     ahead = 0 if engine.device.type == "cpu" else BATCHES_AHEAD
     with (
         plain_tensors(),

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from medseg.plan import NetworkSpec, Plan
 
-_LABEL_LISTS = {("infer", "largest_component"), ("infer", "instances", "labels")}
+_TIDIED = ("infer", "largest_component"), ("infer", "fill_holes")
+_LABEL_LISTS = {*_TIDIED, ("infer", "instances", "labels")}
 _SETTLED = {"channels": "channels", "ignore_label": "ignored label"}  # beside network and initial weights
 _AGAIN = "Leave the setting out, or begin another run (--overwrite, or another folder)"
 
@@ -145,6 +146,8 @@ def _in_a_recipes_words(network: NetworkSpec) -> dict[str, Any]:
 
 def _as_plan(keys: tuple[str, ...], value: Any, plan: Plan) -> Any:
     """Return a value of a recipe as a plan has it: labels by id, normalisations with their numbers."""
+    if keys == ("infer", "minimum_ml") and isinstance(value, dict):
+        return {plan.labels.by_name(k).id if isinstance(k, str) else k: ml for k, ml in value.items()}
     if isinstance(value, dict):
         return {key: _as_plan((*keys, key), inner, plan) for key, inner in value.items()}
     if keys in _LABEL_LISTS:
@@ -160,7 +163,7 @@ def _as_plan(keys: tuple[str, ...], value: Any, plan: Plan) -> Any:
 def _as_ids(keys: tuple[str, ...], value: Any, plan: Plan) -> Any:
     """Return labels by id; all of them are none in particular to what takes objects apart."""
     if value == "all":
-        return list(plan.labels.ids) if keys[-1] == "largest_component" else []
+        return list(plan.labels.ids) if keys in _TIDIED else []
     if not isinstance(value, list):
         return value
     return [plan.labels.by_name(one).id if isinstance(one, str) else one for one in value]

@@ -139,6 +139,19 @@ def test_only_the_largest_piece_stays_where_the_plan_says_so(
     np.testing.assert_array_equal(both[8:], one[8:])
 
 
+def test_small_pieces_go_and_holes_are_filled_where_the_plan_says_so(
+    make_plan: Callable[..., Plan], bright: type, scan_of: Callable[..., Volume], centred: Callable[..., Geometry]
+) -> None:
+    scan = scan_of(centred((36, 32, 34), AXIAL * 1.5))
+    scan.array[0, 1:4, 1:4, 1:4] = 1000
+    scan.array[0, 16:20, 14:18, 15:19] = 0
+    plain = Segmenter(make_plan(), [bright()], path=CPU).segment(scan).segmentation.array
+    plan = make_plan(infer=InferPlan(minimum_ml={1: 1.0}, fill_holes=(1,)))
+    tidy = Segmenter(plan, [bright()], path=CPU).segment(scan).segmentation.array
+    assert (plain[2, 2, 2], plain[18, 16, 17]) == (1, 0)
+    assert (tidy[2, 2, 2], tidy[18, 16, 17]) == (0, 1)
+
+
 def test_a_region_is_the_whole_inside_and_background_outside(
     make_plan: Callable[..., Plan], bright: type, scan_of: Callable[..., Volume], centred: Callable[..., Geometry]
 ) -> None:

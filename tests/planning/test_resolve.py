@@ -206,6 +206,8 @@ def test_what_a_recipe_states_is_kept() -> None:
         "train.steps_per_epoch=3",
         "train.ema_decay=0.5",
         "infer.largest_component=[a]",
+        "infer.minimum_ml={b: 0.5}",
+        "infer.fill_holes=all",
         "infer.instances={labels: [b], method: watershed, neck: 0.8}",
         "infer.select=modality=MR slices>4",
         "infer.mirror_axes=[Z]",
@@ -217,6 +219,7 @@ def test_what_a_recipe_states_is_kept() -> None:
     assert not plan.network.deep_supervision
     train = plan.train
     assert (train.patch_size, train.batch_size, train.epochs, train.steps_per_epoch) == ((16, 24, 16), 5, 7, 3)
+    assert (plan.infer.minimum_ml, plan.infer.fill_holes) == ({2: 0.5}, (1, 2))
     assert (train.ema_decay, plan.infer.largest_component, plan.infer.mirror_axes) == (0.5, (1,), ("Z",))
     assert plan.infer.select == "modality=MR slices>4"
     assert plan.infer.instances == InstancePlan(labels=(2,), method="watershed", neck=0.8)
@@ -230,6 +233,7 @@ def test_what_a_recipe_states_is_kept() -> None:
         ("unet3d", "channels=[CT, PT]", "names 2 channels"),
         ("unet3d", "preprocess.normalisation=[zscore, zscore]", "normalisations"),
         ("unet3d", "infer.largest_component=[c]", "'c'"),
+        ("unet3d", "infer.minimum_ml={c: 1.0}", "'c'"),
         ("unet3d", "infer.instances={labels: [d]}", "'d'"),
     ],
 )

@@ -31,6 +31,8 @@ OTHERS = (
     "preprocess.normalisation=[clip_zscore]",
     "infer.mirror_axes=auto",
     "infer.largest_component=[nucleus]",
+    "infer.minimum_ml={cell: 0.5}",
+    "infer.fill_holes=all",
     "infer.instances={method: watershed, labels: [nucleus]}",
 )
 WIDTH = ("network.width=8",)
@@ -171,7 +173,7 @@ def test_what_is_open_may_change() -> None:
             "train={epochs: 3, optimizer: auto}",
             "train.loss.kind=tversky",
             "train.loss.alpha=0.2",
-            "infer={largest_component: all}",
+            "infer={largest_component: all, minimum_ml: {nucleus: 0.5}, fill_holes: [cell]}",
             "infer.instances={method: watershed}",
             "infer.instances.labels=[nucleus]",
         ],
@@ -179,6 +181,7 @@ def test_what_is_open_may_change() -> None:
     assert (changed.train.epochs, changed.train.optimizer) == (3, plan.train.optimizer)
     assert (changed.train.loss.kind, changed.train.loss.alpha) == ("tversky", 0.2)
     assert changed.infer.largest_component == (3, 7)
+    assert (changed.infer.minimum_ml, changed.infer.fill_holes) == ({7: 0.5}, (3,))
     assert changed.infer.instances is not None
     assert (changed.infer.instances.method, changed.infer.instances.labels) == ("watershed", (7,))
     assert resumed(changed, ["infer.instances.labels=all"]).infer.instances.labels == ()
