@@ -30,6 +30,27 @@ Inflate = Annotated[
     bool,
     typer.Option("--inflate", help="Let --init bring 2-D weights into a 3-D network, repeated along the third axis."),
 ]
+Replay = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATASET[:SHARE]",
+        help="Draw a share of the patches, a quarter unless told, from another data set with the same labels and"
+        " channels, so that what a model learned there is not lost.",
+    ),
+]
+Deterministic = Annotated[
+    bool,
+    typer.Option("--deterministic", help="The same bits from the same seed, data and machine; costs a little time."),
+]
+Watchers = Annotated[
+    str,
+    typer.Option(
+        "--watch",
+        metavar="NAMES",
+        help="Who watches beside log.jsonl, comma-separated: tensorboard, mlflow (MLFLOW_TRACKING_URI, or files in the"
+        " run folder), none. auto: tensorboard where it is installed.",
+    ),
+]
 
 # of segment
 Inputs = Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, DICOM series, or folders of anything.")]

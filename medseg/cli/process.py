@@ -39,3 +39,11 @@ def keep_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
+
+
+def sum_in_one_order() -> None:
+    """Let cuBLAS sum in one order, unless the environment says otherwise; before the GPU is used.
+
+    PyTorch refuses to be deterministic on a GPU without (its notes on reproducibility, cuBLAS).
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -13,7 +13,7 @@ from medseg.plan import Plan
 if TYPE_CHECKING:
     from pathlib import Path
 
-_OURS = ("plan.yaml", "init.json", "model", "prepared", "report.html")
+_OURS = ("plan.yaml", "init.json", "mlruns", "model", "prepared", "report.html")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,11 @@ from medseg.training import PreparedStore, TrainSettings, prepare_dataset
 from medseg.training import train as train_member
 from medseg.training.checkpoint import load_checkpoint
 from medseg.training.engine import training_precision
-from medseg.workflows.initial import start
+from medseg.training.events import END, EventLog
+from medseg.training.watching import Watch
+from medseg.workflows.initial import gentler, start
 from medseg.workflows.plan import PlanRequest, make_plan, require_same_labels
+from medseg.workflows.replay import replay_cases, with_replay
 from medseg.workflows.resumed import resumed
 from medseg.workflows.run_folder import RunFolder
 from medseg.workflows.validation import FoldScores, after_training_s, validate
@@ -30,10 +33,11 @@ from medseg.workflows.validation import FoldScores, after_training_s, validate
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from medseg.case import Dataset
+    from medseg.case import Case, Dataset
     from medseg.plan import Plan
     from medseg.training.initial import InitReport
     from medseg.workflows.initial import Start
+    from medseg.workflows.replay import ReplayRequest
 
 ENDLESS_EPOCHS = 1_000_000  # of a run that only its budget ends
 WRITING_S = 5.0  # of a budget, for model, card and page
@@ -43,7 +47,8 @@ WRITING_S = 5.0  # of a budget, for model, card and page
 class TrainRequest:
     """How to train: the plan to make, the folds, what to start from, the time and the machine.
 
-    `init` is where weights to start from lie, `inflate` whether 2-D ones may become 3-D (`medseg.training.initial`).
+    `init` is where weights to start from lie, `inflate` whether 2-D ones may become 3-D (`medseg.training.initial`),
+    `replay` another data set to learn from besides, `watch` who watches beside ``log.jsonl``.
     `started` is when the command began, on `time.monotonic`; now, where it is not given. `rank` is 0 but in the other
     processes of a training by several.
     """
@@ -52,6 +57,9 @@ class TrainRequest:
     fold: str = "0"
     init: Path | None = None
     inflate: bool = False
+    replay: ReplayRequest | None = None
+    deterministic: bool = False
+    watch: Watch = field(default_factory=Watch)
     budget_s: float | None = None
     devices: int = 1
     nodes: int = 1
@@ -113,16 +121,20 @@ def train(dataset: Path, run: Path, request: TrainRequest, *, progress: Progress
         if request.overwrite and request.init is not None:
             folder.require_outside(request.init)
     training_precision(request.precision, hardware.resolve_device(request.plan.device))  # refuses what cannot be had
+    request.watch.chosen()  # likewise
     folds = _folds_asked(request)
     data, plan, content = _planned(dataset, folder, request, progress)
     folds = folds or tuple(range(len(data.splits) or plan.train.folds))
     for fold in folds:
         data.split(fold, n_folds=plan.train.folds)  # refuses a fold that does not exist
+    plan = with_replay(plan, request.replay, begun=request.resume or request.rank > 0)
+    replayed = replay_cases(request.replay, plan, progress=progress)
     begun = _start(plan, folder, request, folds=folds, content=content)
     if request.rank == 0:  # only now that the run can start is anything of an earlier one touched
         folder.begin(begun.plan, resume=request.resume)
         begun.write(folder.initial, progress=progress)
     job = _Run(folder, request, data, start=begun, content=content, progress=progress)
+    job.replayed = replayed
     scores: dict[int, FoldScores] = {}
     for fold in folds:
         fold_started = started if fold == folds[0] else time.monotonic()
@@ -146,6 +158,7 @@ class _Run:
         self.start, self.progress = start, progress
         self.remarks = left_out(data, progress=progress)
         self.trained_s = 0.0
+        self.replayed: tuple[Case, ...] = ()
 
     def train_fold(self, fold: int, *, begun: float, share: int) -> None:
         """Train one member, or go on with it; leaves ``fold_N/last``."""
@@ -170,10 +183,24 @@ class _Run:
                 reserve_s=reserve + WRITING_S,
                 resume=request.resume and self.folder.can_go_on(fold),
                 initial=self.start.weights(fold),
+                deterministic=request.deterministic,
+                watch=self._watch(),
+                replay=self._replay(),
             ),
             progress=self.progress,
         )
         self.trained_s += result.seconds
+
+    def _watch(self) -> Watch:
+        """Return who watches; MLflow's files lie in the run folder unless a place is named."""
+        place = self.request.watch.tracking_uri or (self.folder.root.resolve() / "mlruns").as_uri()
+        return replace(self.request.watch, tracking_uri=place)
+
+    def _replay(self) -> PreparedStore | None:
+        """Return the cases to replay, prepared as the others are."""
+        if not self.replayed:
+            return None
+        return prepare_dataset(self.replayed, self.plan, self.folder.prepared, progress=self.progress)
 
     def validate_fold(self, fold: int) -> FoldScores:
         """Segment and score the fold's held-out cases with its own member."""
@@ -198,10 +225,16 @@ class _Run:
             "Machine": _machine(self.request.plan.device),
         }
         facts |= {"Started from": plan.initial.in_words} if plan.initial else {}
+        if plan.train.replay:
+            facts["Replayed"] = (
+                f"{len(self.replayed)} cases of another data set, {plan.train.replay:.0%} of the patches"
+            )
         facts |= {"Left out": " ".join(self.remarks)} if self.remarks else {}
         rows = {f"fold_{fold}": _log_rows(self.folder.fold(fold)) for fold in self.folder.folds}
         metrics = {f"fold_{fold}": fold_scores.document for fold, fold_scores in scores.items()}
-        write_text(self.folder.report, training_report(rows, facts=facts, metrics=metrics, plan_text=plan.to_yaml()))
+        endings = {f"fold_{fold}": _ending(self.folder.fold(fold)) for fold in self.folder.folds}
+        page = training_report(rows, facts=facts, metrics=metrics, plan_text=plan.to_yaml(), endings=endings)
+        write_text(self.folder.report, page)
 
     def _card(self, scores: dict[int, FoldScores]) -> Card:
         tables = [fold_scores.card_metrics() for fold_scores in scores.values()]
@@ -232,13 +265,20 @@ def _planned(dataset: Path, folder: RunFolder, request: TrainRequest, progress: 
 
 def _start(plan: Plan, folder: RunFolder, request: TrainRequest, *, folds: tuple[int, ...], content: str) -> Start:
     """Return where the run starts: the weights asked for, for every fold without a checkpoint."""
-    return start(
+    begun = start(
         plan,
         request.init,
         inflate=request.inflate,
         folds=[fold for fold in folds if not (request.resume and folder.can_go_on(fold))],
         began_with=folder.read_plan() if request.resume else None,
         content=content,
+    )
+    if request.resume or request.rank:
+        return begun
+    return gentler(
+        begun,
+        rate_is_asked=request.plan.names_optimizer("learning_rate"),
+        warmup_is_asked=request.plan.names_optimizer("warmup"),
     )
 
 
@@ -278,6 +318,12 @@ def _mean_of(tables: list[dict[str, dict[str, float | None]]]) -> dict[str, dict
             known = [value for table in tables if (value := table[label][metric]) is not None]
             means[label][metric] = sum(known) / len(known) if known else None
     return means
+
+
+def _ending(fold: Path) -> str:
+    """Return why a fold's training ended, as its log says."""
+    events = EventLog(fold / "log.jsonl").read()
+    return next((str(event.get("reason", "")) for event in reversed(events) if event["event"] == END), "")
 
 
 def _log_rows(fold: Path) -> list[dict[str, str]]:
