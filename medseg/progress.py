@@ -22,12 +22,16 @@ class Step:
         Units finished and units in all; ``total`` is 0 where it is not known.
     message : str
         A short remark for people: the current case, the loss.
+    milestone : bool or None
+        Where no bar can be drawn, whether this report is worth a line: True for an epoch's end, False for what lies
+        between; None leaves it to time.
     """
 
     stage: str
     done: int = 0
     total: int = 0
     message: str = ""
+    milestone: bool | None = None
 
 
 class Progress(Protocol):

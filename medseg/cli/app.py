@@ -24,6 +24,7 @@ from medseg.cli.options import (
     Backend,
     Channel,
     Crf,
+    Deterministic,
     Device,
     Formats,
     Inflate,
@@ -38,10 +39,12 @@ from medseg.cli.options import (
     OnMosaic,
     OnNonfinite,
     Recipe,
+    Replay,
     SegType,
     Select,
     Settings,
     Volume,
+    Watchers,
     Within,
     Workers,
     channels_of,
@@ -246,21 +249,31 @@ def train(
     workers: Workers = "auto",
     init: Init = None,
     inflate: Inflate = False,
+    replay: Replay = None,
+    deterministic: Deterministic = False,
+    watch: Watchers = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the run folder holds.")] = False,
     json: Json = False,
 ) -> None:
     """Train a network, validate it on the fold left out, and write a model folder."""
+    from medseg.training.watching import Watch
     from medseg.workflows.plan import PlanRequest
+    from medseg.workflows.replay import ReplayRequest
     from medseg.workflows.train import TrainRequest
     from medseg.workflows.train import train as verb
 
+    if deterministic:
+        process.sum_in_one_order()
     printer = Printer(as_json=json)
     request = TrainRequest(
         plan=PlanRequest(recipe=recipe, settings=tuple(settings or ()), memory=memory, device=device),
         fold=fold,
         init=init,
         inflate=inflate,
+        replay=ReplayRequest.read(replay) if replay else None,
+        deterministic=deterministic,
+        watch=Watch(words_of(watch), tracking_uri=os.environ.get("MLFLOW_TRACKING_URI")),
         budget_s=seconds_from(budget) if budget else None,
         devices=devices,
         nodes=nodes,

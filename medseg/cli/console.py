@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -73,37 +74,63 @@ class Printer:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
         )
-        with Bars(*columns, console=self._errors) as bars:
+        with _NotedBars(*columns, console=self._errors) as bars:
             yield _Bars(bars)
 
 
+class _NotedBars(Bars):
+    """Bars, and under them one line about what is being done now: beside a bar it would be cut off."""
+
+    note = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.note:
+            yield Text(f"  {self.note}", style="dim", no_wrap=True, overflow="ellipsis")
+
+
 class _Bars:
-    def __init__(self, bars: Bars) -> None:
+    def __init__(self, bars: _NotedBars) -> None:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, step: Step, /) -> None:
         if step.stage not in self._tasks:
-            self._tasks[step.stage] = self._bars.add_task(step.stage, total=step.total or None, note="")
-        task = self._tasks[step.stage]
-        self._bars.update(task, completed=step.done, total=step.total or None, note=step.message)
+            self._tasks[step.stage] = self._bars.add_task(step.stage, total=step.total or None)
+        self._bars.note = step.message
+        self._bars.update(self._tasks[step.stage], completed=step.done, total=step.total or None)
 
 
 class _Lines:
+    """A line for each milestone where work has such, with the time left; else one now and then."""
+
     def __init__(self, console: Console) -> None:
         self._console = console
         self._stage = ""
         self._last = 0.0
+        self._began, self._from = 0.0, 0
 
     def __call__(self, step: Step, /) -> None:
         now = time.monotonic()
-        if step.stage == self._stage and now - self._last < _QUIET_SECONDS:
+        is_new = step.stage != self._stage or step.done < self._from
+        if is_new:
+            self._stage, self._began, self._from = step.stage, now, step.done
+        is_due = is_new or now - self._last >= _QUIET_SECONDS
+        if step.milestone is False or (step.milestone is None and not is_due):
             return
-        self._stage, self._last = step.stage, now
+        self._last = now
         amount = f" {step.done}/{step.total}" if step.total else ""
-        self._console.print(Text(f"{step.stage}{amount} {step.message}".rstrip()))
+        left = self._left(step, now) if step.milestone else ""
+        self._console.print(Text(f"{step.stage}{amount} {step.message}{left}".rstrip()))
+
+    def _left(self, step: Step, now: float) -> str:
+        """Return the time left at the pace so far; nothing where there is no pace yet, or no more to do."""
+        done, left = step.done - self._from, step.total - step.done
+        if done <= 0 or left <= 0:
+            return ""
+        seconds = round((now - self._began) / done * left)
+        return f", ETA {timedelta(seconds=seconds)}"
 
 
 def _console(*, stderr: bool) -> Console:

@@ -36,6 +36,27 @@ Workers = Annotated[
         help="Processes that make batches: a number, 0 for none, or auto by cores and free memory. Changes no result."
     ),
 ]
+Replay = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATASET[:SHARE]",
+        help="Draw a share of the patches, a quarter unless told, from another data set with the same labels and"
+        " channels, so that what a model learned there is not lost.",
+    ),
+]
+Deterministic = Annotated[
+    bool,
+    typer.Option("--deterministic", help="The same bits from the same seed, data and machine; costs a little time."),
+]
+Watchers = Annotated[
+    str,
+    typer.Option(
+        "--watch",
+        metavar="NAMES",
+        help="Who watches beside log.jsonl, comma-separated: tensorboard, mlflow (MLFLOW_TRACKING_URI, or files in the"
+        " run folder), none. auto: tensorboard where it is installed.",
+    ),
+]
 
 # of segment
 Inputs = Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, DICOM series, or folders of anything.")]

@@ -42,3 +42,11 @@ def keep_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
         os.environ.setdefault("MALLOC_MMAP_MAX_", "0")
         os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(_NEVER))
+
+
+def sum_in_one_order() -> None:
+    """Let cuBLAS sum in one order, unless the environment says otherwise; before the GPU is used.
+
+    PyTorch refuses to be deterministic on a GPU without (its notes on reproducibility, cuBLAS).
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

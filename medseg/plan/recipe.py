@@ -43,6 +43,7 @@ class TrainRecipe(Part):
     ema_decay: Share | Auto = "auto"
     folds: Annotated[int, Field(ge=2)] = 5
     seed: int = 0
+    patience: Count | None = None
 
 
 class InferRecipe(Part):

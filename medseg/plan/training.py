@@ -20,13 +20,14 @@ class AdamW(Part):
 
 
 class Sgd(Part):
-    """SGD with Nesterov momentum and polynomial decay, as nnU-Net has it."""
+    """SGD with Nesterov momentum and polynomial decay, as nnU-Net has it, after a `warmup` if asked for."""
 
     kind: Literal["sgd"] = "sgd"
     learning_rate: Positive = 1e-2
     momentum: Fraction = 0.99
     weight_decay: NonNegative = 3e-5
     power: Positive = 0.9
+    warmup: Fraction = 0.0
 
 
 Optimizer = Annotated[AdamW | Sgd, Field(discriminator="kind")]
@@ -56,7 +57,11 @@ class AugmentPlan(Part):
 
 
 class TrainPlan(Part):
-    """How the network learns."""
+    """How the network learns.
+
+    `patience` ends a run after so many epochs without a better smoothed Dice on validation patches; null: never.
+    `replay` is the share of patches that come from another data set (``--replay``).
+    """
 
     patch_size: PatchSize
     batch_size: Count
@@ -69,3 +74,5 @@ class TrainPlan(Part):
     ema_decay: Share = 0.999
     folds: Annotated[int, Field(ge=2)] = 5
     seed: int = 0
+    patience: Count | None = None
+    replay: Share = 0.0

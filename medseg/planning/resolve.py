@@ -142,6 +142,7 @@ def _train(recipe: Recipe, sizes: Sizes, device: str, *, axis: int | None, augme
         ema_decay=EMA_DECAY[device] if asked.ema_decay == "auto" else asked.ema_decay,
         folds=asked.folds,
         seed=asked.seed,
+        patience=asked.patience,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from medseg.report.page import Html, element, number, page, picture, table
+from medseg.report.page import Html, element, number, page, picture, table, tiles
 from medseg.report.plot import line_plot
 
 if TYPE_CHECKING:
@@ -16,10 +16,22 @@ _DIGITS = 4
 _LAST_ROWS = 15
 _DICE, _MEAN = "dice", "mean"
 # What belongs into one plot: its title, and the words that column names have.
-_PLOTS = (("Loss", ("loss",)), ("Validation Dice", (_DICE,)), ("Learning rate", ("lr", "learning_rate")))
+_PLOTS = (
+    ("Loss", ("loss",)),
+    ("Validation Dice", (_DICE,)),
+    ("Learning rate", ("lr", "learning_rate")),
+    ("Data wait", ("wait",)),
+)
+_ENDINGS = {
+    "epochs": "all epochs",
+    "budget": "end of budget",
+    "patience": "no better Dice",
+    "stopped": "stopped by hand",
+    "failed": "an error",
+}
 
 
-def training_report(
+def training_report(  # noqa: PLR0913 - each is a part of the page
     log_rows: Mapping[str, Sequence[Mapping[str, object]]],
     *,
     facts: Mapping[str, object] | None = None,
@@ -27,6 +39,7 @@ def training_report(
     cross_validation: Mapping[str, Any] | None = None,
     plan_text: str = "",
     pictures: Mapping[str, bytes] | None = None,
+    endings: Mapping[str, str] | None = None,
 ) -> str:
     """Return the page of a training run.
 
@@ -45,6 +58,8 @@ def training_report(
         The plan, as YAML.
     pictures : mapping of name to bytes, optional
         PNG pictures to show, of validation cases for instance.
+    endings : mapping of fold to str, optional
+        Why each fold ended: ``epochs``, ``budget``, ``patience``, ``stopped`` or ``failed``.
 
     Returns
     -------
@@ -58,7 +73,11 @@ def training_report(
     True
     """
     body: list[object] = []
+    body.append(_tiles(log_rows, metrics or {}))
+    if any(log_rows.values()):
+        body += [element("h2", "Folds"), _folds(log_rows, metrics or {}, endings or {})]
     if facts:
+        body.append(element("h2", "What was trained"))
         body.append(table(("", ""), [(element("b", name), value) for name, value in facts.items()], text_columns=2))
     if cross_validation:
         body += [element("h2", "Cross-validation"), *_all_folds(metrics or {}, cross_validation)]
@@ -74,6 +93,72 @@ def training_report(
     if plan_text:
         body.append(element("details", element("summary", "The plan"), element("pre", element("code", plan_text))))
     return page("Training run", *body)
+
+
+def _tiles(log_rows: Mapping[str, Sequence[Mapping[str, object]]], metrics: Mapping[str, Mapping[str, Any]]) -> Html:
+    """Return the run in a few large numbers: Dice of the validation cases, folds, epochs, time."""
+    means = [mean for fold in metrics if (mean := _case_dice(metrics[fold])) is not None]
+    last = [rows[-1] for rows in log_rows.values() if rows]
+    facts: list[tuple[str, object]] = []
+    if means:
+        facts.append(("mean Dice, validation cases", number(sum(means) / len(means))))
+    if last:
+        epochs = sum(int(value) for row in last if math.isfinite(value := _float(row.get(_EPOCH))))
+        seconds = sum(value for row in last if math.isfinite(value := _float(row.get("seconds"))))
+        facts += [("folds", len(last)), ("epochs", epochs), ("training, preparation included", _duration(seconds))]
+    return tiles(facts) if facts else Html("")
+
+
+def _folds(
+    log_rows: Mapping[str, Sequence[Mapping[str, object]]],
+    metrics: Mapping[str, Mapping[str, Any]],
+    endings: Mapping[str, str],
+) -> Html:
+    """Return one row a fold: how long it trained, why it ended, its best epoch, and the Dice of patches and cases."""
+    header = ("fold", "ended by", "epochs", "steps", "time", "last loss", "best epoch", "Dice, patches", "Dice, cases")
+    rows = []
+    for fold, log in log_rows.items():
+        if not log:
+            continue
+        last, dice = log[-1], [(_float(row.get(_DICE)), row.get(_EPOCH)) for row in log]
+        best = max(((value, epoch) for value, epoch in dice if math.isfinite(value)), default=(None, None), key=_first)
+        seconds = _float(last.get("seconds"))
+        rows.append(
+            (
+                fold.removeprefix("fold_"),
+                _ENDINGS.get(endings.get(fold, ""), endings.get(fold) or None),
+                last.get(_EPOCH),
+                last.get("step"),
+                _duration(seconds) if math.isfinite(seconds) else None,
+                number(_finite(last.get("loss"))),
+                best[1],
+                number(_finite(last.get(_DICE))),
+                number(_case_dice(metrics.get(fold, {}))),
+            )
+        )
+    return table(header, rows, text_columns=2)
+
+
+def _first(pair: tuple[float, object]) -> float:
+    return pair[0]
+
+
+def _case_dice(document: Mapping[str, Any]) -> float | None:
+    """Return the mean Dice over labels and validation cases."""
+    mean = document.get("summary", {}).get(_MEAN, {}).get(_DICE, {}).get(_MEAN)
+    return float(mean) if isinstance(mean, (int, float)) else None
+
+
+def _finite(value: object) -> float | None:
+    figure = _float(value)
+    return figure if math.isfinite(figure) else None
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as people say it: 40 s, 12 min, 3.5 h."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
 
 
 def _card(name: str, png: bytes) -> Html:

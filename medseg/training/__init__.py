@@ -22,6 +22,7 @@ from medseg.training.engine import make_engine
 from medseg.training.loop import Samplers, TrainResult, TrainSettings, run_training
 from medseg.training.patches import PatchSampler
 from medseg.training.record import EpochRow
+from medseg.training.replay import ReplaySampler
 from medseg.training.store import PreparedCase, PreparedStore, prepare_dataset
 from medseg.transforms.augment import Augmentation
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from medseg.plan import Plan
     from medseg.progress import Progress
+    from medseg.training.feed import Sampler
 
 __all__ = [
     "EpochRow",
@@ -91,11 +93,21 @@ def train(
     engine.launch()
     seed = int(np.random.SeedSequence((plan.train.seed, engine.global_rank)).generate_state(1)[0])
     samplers = Samplers(
-        training=PatchSampler(training, plan.train, seed=seed, extract_size=Augmentation(plan).extract_size),
+        training=_sampler(plan, training, settings.replay, seed=seed),
         validation=PatchSampler(validation, plan.train, seed=plan.train.seed) if len(validation) else None,
     )
     settings = replace(settings, windows_after=settings.windows_after or _windows(plan, validation))
     return run_training(plan, samplers, engine=engine, folder=folder, settings=settings, progress=progress)
+
+
+def _sampler(plan: Plan, training: PreparedStore, replay: PreparedStore | None, *, seed: int) -> Sampler:
+    """Return what draws patches for training: of the fold's cases, and the plan's share of those replayed."""
+    size = Augmentation(plan).extract_size
+    new = PatchSampler(training, plan.train, seed=seed, extract_size=size)
+    if replay is None or not len(replay):
+        return new
+    old = PatchSampler(replay, plan.train, seed=seed + 1, extract_size=size)
+    return ReplaySampler(new, old, share=plan.train.replay)
 
 
 def _windows(plan: Plan, cases: Iterable[PreparedCase]) -> int:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
 
 from medseg.errors import PlanError
 from medseg.progress import Cancelled, Step
 from medseg.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from medseg.training.clock import Clock
+from medseg.training.determinism import deterministic, same_threads
 from medseg.training.engine import own_random_state
 from medseg.training.feed import Feed
 from medseg.training.learner import Learner
 from medseg.training.optim import learning_rate
-from medseg.training.record import EpochRow, write_log
+from medseg.training.record import EpochRow, epochs_without_gain, write_log
 from medseg.training.scoring import PatchScore
 from medseg.training.waits import Waits
+from medseg.training.watching import Watch, Watching
+from medseg.training.words import epoch_in_words, step_in_words
 from medseg.training.workers import how_many
 from medseg.transforms.augment import plain_tensors
 
@@ -31,6 +36,8 @@ if TYPE_CHECKING:
     from medseg.plan import Plan
     from medseg.progress import Progress
     from medseg.training.feed import Sampler
+    from medseg.training.store import PreparedStore
+    from medseg.training.watching import Pictures
 
 BATCHES_AHEAD = 4
 """On a GPU; a CPU makes each batch when it is due, as threads would only take the cores the network computes on."""
@@ -63,6 +70,12 @@ class TrainSettings:
         are spawned: a program of your own that asks for some needs the guard ``if __name__ == "__main__"``.
     siblings : int
         Trainings beside each other on this machine, this one included: they share its cores and memory.
+    deterministic : bool
+        See `medseg.training.determinism.deterministic`.
+    watch : Watch
+        Who watches beside ``log.jsonl``.
+    replay : PreparedStore, optional
+        Cases that the plan's share of the patches comes from.
     """
 
     device: str = "auto"
@@ -77,6 +90,9 @@ class TrainSettings:
     initial: Mapping[str, Tensor] | None = None
     workers: int | Literal["auto"] = 0
     siblings: int = 1
+    deterministic: bool = False
+    watch: Watch = field(default_factory=Watch)
+    replay: PreparedStore | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +126,7 @@ class Samplers(NamedTuple):
 def run_training(
     plan: Plan, samplers: Samplers, *, engine: Fabric, folder: Path, settings: TrainSettings, progress: Progress
 ) -> TrainResult:
-    """Train the plan's network and leave ``log.csv``, ``last/`` and ``best/`` in `folder`.
+    """Train the plan's network and leave ``log.csv``, ``log.jsonl``, ``last/`` and ``best/`` in `folder`.
 
     Parameters
     ----------
@@ -132,7 +148,7 @@ def run_training(
     InputError
         Where there is nothing to resume from, or it is of another plan.
     PlanError
-        Where the loss stops being a number.
+        Where the loss stops being a number, or an operation has no deterministic form where that is wanted.
     Cancelled
         Where the person stopped the run, saying what is left.
     """
@@ -142,11 +158,13 @@ def run_training(
     with (
         plain_tensors(),
         own_random_state(plan.train.seed),
+        deterministic(wanted=settings.deterministic),
         Feed(samplers.training, plan, rank=engine.global_rank, ahead=ahead, workers=workers) as feed,
+        Watching(folder, settings.watch, active=engine.is_global_zero) as watching,
     ):
         learner = Learner(plan, feed, engine=engine, initial=settings.initial)
         score = None if samplers.validation is None else PatchScore(samplers.validation, plan)
-        run = _Run(plan, learner, engine=engine, folder=folder, settings=settings, score=score)
+        run = _Run(plan, learner, engine=engine, watching=watching, settings=settings, score=score)
         run.begin()
         try:
             while not run.finished:
@@ -173,12 +191,12 @@ class _Run:
         learner: Learner,
         *,
         engine: Fabric,
-        folder: Path,
+        watching: Watching,
         settings: TrainSettings,
         score: PatchScore | None,
     ) -> None:
         self.plan, self.learner, self.engine, self.score = plan, learner, engine, score
-        self.folder, self.settings = folder, settings
+        self.folder, self.settings, self.watching = watching.folder, settings, watching
         total = plan.train.epochs * plan.train.steps_per_epoch
         started = time.monotonic() if settings.started is None else settings.started
         self.clock = Clock(total, settings.budget_s, started, reserve_s=settings.reserve_s)
@@ -193,33 +211,39 @@ class _Run:
             self.learner.restore(checkpoint)
             self.clock.load_state_dict(checkpoint.state["clock"])
             self.history = [EpochRow.from_state(row) for row in checkpoint.state["history"]]
-            self.finished = self._progress() >= 1.0
+            if self.settings.deterministic:
+                same_threads(checkpoint.state)
+            self.finished = self._is_over() or self._has_stalled()
         else:
             self._save()
         self._write_log()
+        self.watching.begin(self._about(), [row.to_json(self.plan.labels.names) for row in self.history])
 
     def epoch(self, report: Progress) -> None:
         """Take one epoch's steps, look at validation patches, save; ``last/`` is replaced before its row is written."""
         losses: list[float] = []
-        rate, started, waited = 0.0, time.monotonic(), self.learner.waited_s
+        labels = self.plan.labels.names
+        rate, begun, waited = 0.0, time.monotonic(), self.learner.waited_s
         while len(losses) < self.plan.train.steps_per_epoch and not self.finished:
             rate = learning_rate(self.plan.train.optimizer, self._progress())
             losses.append(self.learner.step(rate))
             if not math.isfinite(losses[-1]):
                 raise self._no_number(losses[-1])
-            self.finished = self._progress() >= 1.0
-            report(self._where(losses))
+            self.finished = self._is_over()
+            report(self._where(step_in_words(self.history, losses, time.monotonic() - begun, labels), milestone=False))
         stopped = time.monotonic()
-        wait = self.waits.add(self.learner.waited_s - waited, stopped - started)
+        wait = self.waits.add(self.learner.waited_s - waited, stopped - begun)
         dice = self.score(self.learner.average.network, self.engine) if self.score else ()
         loss = math.fsum(losses) / len(losses)
         number, steps = len(self.history) + 1, self.learner.steps
-        self.history.append(
-            EpochRow(number, steps, self.clock.spent_s, learning_rate=rate, loss=loss, dice=dice, data_wait=wait)
-        )
+        row = EpochRow(number, steps, self.clock.spent_s, learning_rate=rate, loss=loss, dice=dice, data_wait=wait)
+        self.history.append(replace(row, seconds_per_step=(stopped - begun) / len(losses)))
+        self.finished = self.finished or self._has_stalled()
         self._save()
         self._save_if_best()
         self._write_log()
+        self.watching.epoch(self.history[-1], labels, self._pictures())
+        report(self._where(epoch_in_words(self.history[-1], labels), milestone=True))
         self._set_time_aside(time.monotonic() - stopped)
 
     def left_behind(self) -> str:
@@ -230,17 +254,47 @@ class _Run:
         """Return the share of the run that is done, the same in every process."""
         return float(self.engine.broadcast(self.clock.progress(self.learner.steps)))
 
-    def _where(self, losses: list[float]) -> Step:
+    def _is_over(self) -> bool:
+        """Tell whether the run is over by its steps or its time, and note which."""
+        is_over = self._progress() >= 1.0
+        if is_over:
+            by_steps = self.learner.steps >= self.clock.total_steps
+            self.watching.reason = "epochs" if by_steps else "budget"
+        return is_over
+
+    def _has_stalled(self) -> bool:
+        """Tell whether validation has not become better for as many epochs as the plan has patience, and note it."""
+        patience = self.plan.train.patience
+        if patience is None or not self.engine.broadcast(epochs_without_gain(self.history) >= patience):
+            return False
+        self.watching.reason = "patience"
+        return True
+
+    def _about(self) -> dict[str, Any]:
+        """Return what ``log.jsonl`` says of how the fold is trained."""
+        settings, train = self.settings, self.plan.train.model_dump(mode="json")
+        names = ("devices", "nodes", "budget_s", "deterministic")
+        return {
+            "device": str(self.engine.device),
+            "precision": self.engine.strategy.precision.precision,
+            "threads": torch.get_num_threads(),
+            **{name: getattr(settings, name) for name in names},
+            "train": train,
+        }
+
+    def _pictures(self) -> Pictures | None:
+        """Return what draws pictures, in epochs 1, 2, 4, 8 and so on, and in the last."""
+        number = len(self.history)
+        is_due = self.finished or number & (number - 1) == 0
+        return self.score.pictures if self.score is not None and is_due else None
+
+    def _where(self, message: str, *, milestone: bool) -> Step:
         """Say where the run stands: in seconds where time ends it, else in steps."""
-        message = f"epoch {len(self.history) + 1}, loss {math.fsum(losses) / len(losses):.3f}"
-        dice = self.history[-1].mean_dice if self.history else None
-        if dice is not None:
-            message += f", Dice {dice:.3f}"
         left, steps = self.clock.left_s, self.learner.steps
         if left is None or steps >= self.clock.progress(steps) * self.clock.total_steps:
-            return Step("train", steps, self.clock.total_steps, message)
+            return Step("train", steps, self.clock.total_steps, message, milestone=milestone)
         trained = self.clock.trained_s
-        return Step("train", round(trained), round(trained + left), message)
+        return Step("train", round(trained), round(trained + left), message, milestone=milestone)
 
     def _set_time_aside(self, epoch_end_s: float) -> None:
         """Keep time for the end of the last epoch, and for the windows the network will see after training."""
@@ -248,9 +302,9 @@ class _Run:
         self.clock.reserve_s = self.settings.reserve_s + after + epoch_end_s
 
     def _save(self) -> None:
-        checkpoint = self.learner.checkpoint(
-            clock=self.clock.state_dict(), history=[row.to_state() for row in self.history]
-        )
+        history = [row.to_state() for row in self.history]
+        threads = torch.get_num_threads()
+        checkpoint = self.learner.checkpoint(clock=self.clock.state_dict(), history=history, threads=threads)
         self._write(self.folder / "last", checkpoint)
 
     def _save_if_best(self) -> None:

@@ -50,7 +50,8 @@ def learning_rate(spec: Optimizer, progress: float) -> float:
     """Return the learning rate at `progress`, the share of the run that is done, in [0, 1].
 
     AdamW warms up in a straight line and falls by half a cosine (Loshchilov 2017, arXiv:1608.03983); SGD falls by a
-    power (Chen 2018, arXiv:1606.00915). Progress may be of steps or of time: a wall-clock budget has a whole schedule.
+    power (Chen 2018, arXiv:1606.00915), after a warm-up where it has one. Progress may be of steps or of time: a
+    wall-clock budget has a whole schedule.
 
     Examples
     --------
@@ -63,7 +64,7 @@ def learning_rate(spec: Optimizer, progress: float) -> float:
         case AdamW():
             share = _one_cycle(progress, spec.warmup)
         case Sgd():
-            share = (1.0 - progress) ** spec.power
+            share = progress / spec.warmup if progress < spec.warmup else _left(progress, spec.warmup) ** spec.power
         case _:
             assert_never(spec)
     return spec.learning_rate * max(share, FLOOR)
@@ -74,6 +75,11 @@ def _one_cycle(progress: float, warmup: float) -> float:
         return progress / warmup
     fall = (progress - warmup) / max(1.0 - warmup, 1e-9)
     return 0.5 * (1.0 + math.cos(math.pi * fall))
+
+
+def _left(progress: float, warmup: float) -> float:
+    """Return the share of what follows the warm-up that is still to come."""
+    return (1.0 - progress) / max(1.0 - warmup, 1e-9)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

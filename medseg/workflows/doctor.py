@@ -40,9 +40,11 @@ TRANSFER_SYNTAXES = {  # PS3.6, annex A
 EXTRAS = {
     "gui": ("napari", "magicgui", "qtpy"),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "mlflow": ("mlflow-skinny",),
     "openvino": ("openvino",),
     "rtstruct": ("scikit-image",),
     "stl": ("scikit-image",),
+    "watch": ("tensorboard",),
 }
 
 

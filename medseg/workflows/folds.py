@@ -9,7 +9,7 @@ import signal
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from multiprocessing.context import SpawnProcess
 
-    from medseg.case import Dataset
+    from medseg.case import Case, Dataset
     from medseg.plan import Plan
+    from medseg.training.watching import Watch
     from medseg.workflows.initial import Start
     from medseg.workflows.run_folder import RunFolder
     from medseg.workflows.train import TrainRequest
@@ -63,6 +64,8 @@ class FoldJob:
         How many folds follow each other on one device; each has an equal part of the budget.
     judged : bool
         Whether the folds' masks will be judged together.
+    replayed : tuple of Case
+        Cases of another data set that are learned from besides.
     """
 
     folder: RunFolder
@@ -71,6 +74,7 @@ class FoldJob:
     start: Start
     rounds: int = 1
     judged: bool = False
+    replayed: tuple[Case, ...] = ()
 
     @property
     def plan(self) -> Plan:
@@ -109,10 +113,26 @@ class FoldJob:
                 initial=self.start.weights(fold),
                 workers=request.workers,
                 siblings=self.siblings,
+                deterministic=request.deterministic,
+                watch=self._watch(),
+                replay=self._replay(progress),
             ),
             progress=progress,
         )
         return Trained(result.seconds, result.remarks)
+
+    def _watch(self) -> Watch:
+        """Return who watches; MLflow's files lie in the run folder unless a place is named."""
+        place = self.request.watch.tracking_uri or (self.folder.root.resolve() / "mlruns").as_uri()
+        return replace(self.request.watch, tracking_uri=place)
+
+    def _replay(self, progress: Progress) -> PreparedStore | None:
+        """Return the cases to replay, prepared as the others are."""
+        return (
+            prepare_dataset(self.replayed, self.plan, self.folder.prepared, progress=progress)
+            if self.replayed
+            else None
+        )
 
     def validate(self, fold: int, device: str, *, progress: Progress = ignore) -> FoldMasks:
         """Segment and score the fold's held-out cases with its own member; what was segmented before is kept."""

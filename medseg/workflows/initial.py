@@ -26,6 +26,8 @@ _SEEN = (
     "learned from, and their scores flatter."
 )
 
+GENTLE_SHARE, GENTLE_WARMUP = 0.1, 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -100,6 +102,37 @@ def start(
     if _has_seen(source, plan, folds, content):
         report = replace(report, remarks=(*report.remarks, _SEEN))
     return Start(plan, source, inflate, tuple(folds), report)
+
+
+def gentler(begun: Start, *, rate_is_asked: bool, warmup_is_asked: bool) -> Start:
+    """Return a start whose plan learns gently, where a whole network goes on learning and nobody asked for a rate.
+
+    The rule: a tenth of the learning rate, reached in a warm-up of at least a tenth of the run. A network that has
+    learned lies in a minimum; the full rate of a first training, taken at once, throws it out, and what it knew is
+    learned again rather than built on. The warm-up is among the schedules Wald 2024 (arXiv:2410.23132) compares for
+    fine-tuning nnU-Net's networks; the tenth is a rule of thumb. Where only an encoder was taken, the rest is fresh and
+    needs the full rate.
+
+    Parameters
+    ----------
+    begun : Start
+        What `start` returned for a run that begins.
+    rate_is_asked, warmup_is_asked : bool
+        Whether recipe, plan or settings say so; then it stays.
+    """
+    if begun.report is None or not begun.report.is_whole or rate_is_asked:
+        return begun
+    optimizer = begun.plan.train.optimizer
+    rate = float(f"{optimizer.learning_rate * GENTLE_SHARE:.6g}")
+    warmup = optimizer.warmup if warmup_is_asked else max(optimizer.warmup, GENTLE_WARMUP)
+    optimizer = optimizer.model_copy(update={"learning_rate": rate, "warmup": warmup})
+    train = begun.plan.train.model_copy(update={"optimizer": optimizer})
+    remark = (
+        f"The learning rate is {rate:g}, a tenth of a first training's, with warm-up: the whole network was taken. "
+        "--set train.optimizer.learning_rate=... sets another."
+    )
+    report = replace(begun.report, remarks=(*begun.report.remarks, remark))
+    return replace(begun, plan=begun.plan.model_copy(update={"train": train}), report=report)
 
 
 def _has_seen(source: Source, plan: Plan, folds: Sequence[int], content: str) -> bool:

@@ -36,6 +36,19 @@ class PlanRequest:
     device: str = "auto"
     measured: bool = False
 
+    def names_optimizer(self, field: str) -> bool:
+        """Tell whether somebody said a field of the optimiser, in a recipe, a plan or a setting.
+
+        Examples
+        --------
+        >>> PlanRequest(settings=("train.optimizer.warmup=0.2",)).names_optimizer("learning_rate")
+        False
+        """
+        if _plan_document(self.recipe) is not None:
+            return True
+        keys = ("train", "train.optimizer", f"train.optimizer.{field}")
+        return read_recipe(self.recipe).train.optimizer != "auto" or any(_names(self.settings, key) for key in keys)
+
     def resources(self) -> Resources:
         """Return the machine to plan for: the device asked for, with the memory named or free now."""
         device = hardware.resolve_device(self.device)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-_OURS = ("plan.yaml", "init.json", "model", "prepared", "report.html", "cross_validation")
+_OURS = ("plan.yaml", "init.json", "mlruns", "model", "prepared", "report.html", "cross_validation")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,13 @@ from medseg.progress import Progress, ignore
 from medseg.report import training_report
 from medseg.training.checkpoint import load_checkpoint
 from medseg.training.engine import training_precision
+from medseg.training.events import END, EventLog
+from medseg.training.watching import Watch
 from medseg.workflows.cross_validation import CrossValidation, cross_validate, tidied
 from medseg.workflows.folds import FoldJob, devices_for, one_after_another, rounds_of, side_by_side
-from medseg.workflows.initial import start
+from medseg.workflows.initial import gentler, start
 from medseg.workflows.plan import PlanRequest, make_plan, require_same_labels
+from medseg.workflows.replay import replay_cases, with_replay
 from medseg.workflows.resumed import resumed
 from medseg.workflows.run_folder import RunFolder
 
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from medseg.training.initial import InitReport
     from medseg.workflows.cross_validation import FoldMasks
     from medseg.workflows.initial import Start
+    from medseg.workflows.replay import ReplayRequest
     from medseg.workflows.validation import FoldScores
 
 ENDLESS_EPOCHS = 1_000_000  # of a run that only its budget ends
@@ -46,7 +50,8 @@ _AS_PLANNED = "as the plan says; choosing it takes all folds (--fold all), each 
 class TrainRequest:
     """How to train: the plan to make, the folds, what to start from, the time and the machine.
 
-    `init` is where weights to start from lie, `inflate` whether 2-D ones may become 3-D (`medseg.training.initial`).
+    `init` is where weights to start from lie, `inflate` whether 2-D ones may become 3-D (`medseg.training.initial`),
+    `replay` another data set to learn from besides, `watch` who watches beside ``log.jsonl``.
     `started` is when the command began, on `time.monotonic`; now, where it is not given. `rank` is 0 but in the other
     processes of a training by several. `workers` is how many processes make batches (`TrainSettings`).
     """
@@ -55,6 +60,9 @@ class TrainRequest:
     fold: str = "0"
     init: Path | None = None
     inflate: bool = False
+    replay: ReplayRequest | None = None
+    deterministic: bool = False
+    watch: Watch = field(default_factory=Watch)
     budget_s: float | None = None
     devices: int = 1
     nodes: int = 1
@@ -124,18 +132,21 @@ def train(dataset: Path, run: Path, request: TrainRequest, *, progress: Progress
         if request.overwrite and request.init is not None:
             folder.require_outside(request.init)
     training_precision(request.precision, hardware.resolve_device(request.plan.device))  # refuses what cannot be had
+    request.watch.chosen()  # likewise
     folds = _folds_asked(request)
     data, plan, content = _planned(dataset, folder, request, progress)
     folds = folds or tuple(range(len(data.splits) or plan.train.folds))
     for fold in folds:
         data.split(fold, n_folds=plan.train.folds)  # refuses a fold that does not exist
+    plan = with_replay(plan, request.replay, begun=request.resume or request.rank > 0)
+    replayed = replay_cases(request.replay, plan, progress=progress)
     devices = devices_for(request, len(folds)) if request.fold == ALL else (request.plan.device,)
     begun = _start(plan, folder, request, folds=folds, content=content)
     if request.rank == 0:  # only now that the run can start is anything of an earlier one touched
         folder.begin(begun.plan, resume=request.resume)
         begun.write(folder.initial, progress=progress)
     rounds = rounds_of(len(folds), len(devices))
-    job = FoldJob(folder, request, data, begun, rounds=rounds, judged=request.fold == ALL)
+    job = FoldJob(folder, request, data, begun, rounds=rounds, judged=request.fold == ALL, replayed=replayed)
     if request.rank:
         job.train(folds[0], devices[0], begun=started, progress=progress)
         return TrainReport(folder.model, folder.report, {}, time.monotonic() - started)
@@ -240,11 +251,23 @@ class _Record:
         }
         facts |= {} if self.job.judged else {"Post-processing": _AS_PLANNED}
         facts |= {"Started from": plan.initial.in_words} if plan.initial else {}
+        if plan.train.replay:
+            facts["Replayed"] = (
+                f"{len(self.job.replayed)} cases of another data set, {plan.train.replay:.0%} of the patches"
+            )
         facts |= {"Left out": " ".join(self.remarks)} if self.remarks else {}
         rows = {f"fold_{fold}": _log_rows(self.folder.fold(fold)) for fold in self.folder.folds}
         metrics = {f"fold_{fold}": masks.scores.document for fold, masks in self.masks.items()}
         together = None if validation is None else validation.scores.document
-        page = training_report(rows, facts=facts, metrics=metrics, cross_validation=together, plan_text=plan.to_yaml())
+        endings = {f"fold_{fold}": _ending(self.folder.fold(fold)) for fold in self.folder.folds}
+        page = training_report(
+            rows,
+            facts=facts,
+            metrics=metrics,
+            cross_validation=together,
+            plan_text=plan.to_yaml(),
+            endings=endings,
+        )
         write_text(self.folder.report, page)
 
     def _card(self, validation: CrossValidation | None) -> Card:
@@ -280,13 +303,20 @@ def _planned(dataset: Path, folder: RunFolder, request: TrainRequest, progress: 
 
 def _start(plan: Plan, folder: RunFolder, request: TrainRequest, *, folds: tuple[int, ...], content: str) -> Start:
     """Return where the run starts: the weights asked for, for every fold without a checkpoint."""
-    return start(
+    begun = start(
         plan,
         request.init,
         inflate=request.inflate,
         folds=[fold for fold in folds if not (request.resume and folder.can_go_on(fold))],
         began_with=folder.read_plan() if request.resume else None,
         content=content,
+    )
+    if request.resume or request.rank:
+        return begun
+    return gentler(
+        begun,
+        rate_is_asked=request.plan.names_optimizer("learning_rate"),
+        warmup_is_asked=request.plan.names_optimizer("warmup"),
     )
 
 
@@ -333,6 +363,12 @@ def _mean_of(tables: list[dict[str, dict[str, float | None]]]) -> dict[str, dict
             known = [value for table in tables if (value := table[label][metric]) is not None]
             means[label][metric] = sum(known) / len(known) if known else None
     return means
+
+
+def _ending(fold: Path) -> str:
+    """Return why a fold's training ended, as its log says."""
+    events = EventLog(fold / "log.jsonl").read()
+    return next((str(event.get("reason", "")) for event in reversed(events) if event["event"] == END), "")
 
 
 def _log_rows(fold: Path) -> list[dict[str, str]]:

@@ -83,7 +83,7 @@ def test_bfloat16_learns_too(tmp_path: Path) -> None:
 
 def test_leaves_a_log_and_checkpoints(tmp_path: Path) -> None:
     result = _train(small_plan(), tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["best", "last", "log.csv"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["best", "last", "log.csv", "log.jsonl"]
     rows = _log(tmp_path)
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert [row["step"] for row in rows] == ["3", "6"]
@@ -195,7 +195,14 @@ def test_initial_weights_are_begun_with_and_must_fit(tmp_path: Path) -> None:
 def test_progress_counts_the_steps_and_tells_loss_and_dice(tmp_path: Path) -> None:
     steps: list[Step] = []
     _train(small_plan(), tmp_path, progress=steps.append)
-    assert [step.done for step in steps] == [1, 2, 3, 4, 5, 6]
+    assert [step.done for step in steps] == [1, 2, 3, 3, 4, 5, 6, 6]
+    assert [step.milestone for step in steps] == [
+        False,
+        False,
+        False,
+        True,
+    ] * 2  # a line an epoch, where there is no bar
     assert {(step.stage, step.total) for step in steps} == {("train", 6)}
-    assert "epoch 2, loss" in steps[-1].message
-    assert "Dice" in steps[-1].message
+    assert steps[-1].message.startswith("epoch 2, ")
+    for word in (" it/s, ", "loss ", "Dice "):
+        assert word in steps[-1].message

@@ -88,6 +88,7 @@ def initial_weights(plan: Plan, source: Source, *, fold: int = 0, inflate: bool 
         fresh=tuple(name for name in fresh if name not in taken),
         unused=tuple(name for name in given if name not in used),
         remarks=remarks,
+        is_whole=all(name in taken or name in blueprint.classes for name in fresh),
     )
     return Initial({name: taken[name].tensor if name in taken else tensor for name, tensor in fresh.items()}, report)
 

@@ -32,6 +32,8 @@ class InitReport:
         Weights of the file the network has no place for.
     remarks : tuple of str
         What else a person should know.
+    is_whole : bool
+        Whether every layer was taken, class scores apart: a network that goes on learning, not one that begins.
     """
 
     note: InitialNote
@@ -40,6 +42,7 @@ class InitReport:
     fresh: tuple[str, ...]
     unused: tuple[str, ...]
     remarks: tuple[str, ...] = ()
+    is_whole: bool = False
 
     def lines(self) -> tuple[str, ...]:
         """Return a few lines for people.
