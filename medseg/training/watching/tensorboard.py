@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,19 +26,19 @@ class TensorBoard:
     def __init__(self, folder: Path, *, after: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an extra, loaded when it is wanted
 
-        purge = after + 1 if folder.is_dir() else None
-        self._writer = SummaryWriter(str(folder), purge_step=purge)  # type: ignore[no-untyped-call]  # torch's
+        make: Any = SummaryWriter  # torch gives it types in part
+        self._writer = make(str(folder), purge_step=after + 1 if folder.is_dir() else None)
 
     def numbers(self, epoch: int, values: Mapping[str, float], /) -> None:
         """Write scalars, and flush, so that they are seen at once."""
         for name, value in values.items():
-            self._writer.add_scalar(name, value, epoch)  # type: ignore[no-untyped-call]  # likewise
-        self._writer.flush()  # type: ignore[no-untyped-call]  # likewise
+            self._writer.add_scalar(name, value, epoch)
+        self._writer.flush()
 
     def picture(self, epoch: int, name: str, pixels: NDArray[np.uint8], /) -> None:
         """Write a picture, (rows, columns, 3)."""
-        self._writer.add_image(name, pixels, epoch, dataformats="HWC")  # type: ignore[no-untyped-call]  # likewise
+        self._writer.add_image(name, pixels, epoch, dataformats="HWC")
 
     def close(self, reason: str, /) -> None:
         """End the writer's thread."""
-        self._writer.close()  # type: ignore[no-untyped-call]  # likewise
+        self._writer.close()
