@@ -114,6 +114,7 @@ def train(
         overwrite=overwrite,
         started=context.obj,
         rank=_rank(),
+        set_up=process.keep_memory,
         workers=workers_of(workers),
     )
     with printer.progress() as progress:

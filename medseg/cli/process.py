@@ -31,8 +31,7 @@ def keep_memory() -> None:
     """Keep memory that was freed, rather than give it back to the system and fetch it anew at every step or window.
 
     Spares a CPU the page faults: a tenth of a training step, and more where windows have many classes
-    (docs/benchmarks.md); it costs memory. Processes started from here do the same. Only where the C library is glibc;
-    elsewhere nothing happens.
+    (docs/benchmarks.md); it costs memory. Only where the C library is glibc; elsewhere nothing happens.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -40,8 +39,6 @@ def keep_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
-        os.environ.setdefault("MALLOC_MMAP_MAX_", "0")
-        os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(_NEVER))
 
 
 def sum_in_one_order() -> None:

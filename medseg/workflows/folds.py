@@ -86,6 +86,11 @@ class FoldJob:
         """How many folds are trained beside each other."""
         return self.request.devices if self.judged else 1
 
+    def set_up(self) -> None:
+        """Make this process what the command's own is."""
+        if self.request.set_up is not None:
+            self.request.set_up()
+
     def prepare(self, *, progress: Progress = ignore) -> None:
         """Bring every case to the plan's grid, where no earlier run has."""
         prepare_dataset(self.data.cases, self.plan, self.folder.prepared, progress=progress)
@@ -307,6 +312,7 @@ def _work(job: FoldJob, fold: int, device: str, begun: float, threads: int, conn
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the person's Ctrl-C reaches all; the first process tells the others
     signal.signal(signal.SIGTERM, _interrupt)
     torch.set_num_threads(threads)
+    job.set_up()
     progress = _Telling(connection)
     try:
         done = job.train(fold, device, begun=begun, progress=progress)

@@ -31,6 +31,7 @@ from medseg.workflows.resumed import resumed
 from medseg.workflows.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from medseg.case import Dataset
@@ -53,7 +54,8 @@ class TrainRequest:
     `init` is where weights to start from lie, `inflate` whether 2-D ones may become 3-D (`medseg.training.initial`),
     `replay` another data set to learn from besides, `watch` who watches beside ``log.jsonl``.
     `started` is when the command began, on `time.monotonic`; now, where it is not given. `rank` is 0 but in the other
-    processes of a training by several. `workers` is how many processes make batches (`TrainSettings`).
+    processes of a training by several. `workers` is how many processes make batches (`TrainSettings`). `set_up` is
+    called in each process that trains a fold beside others, first.
     """
 
     plan: PlanRequest = field(default_factory=PlanRequest)
@@ -72,6 +74,7 @@ class TrainRequest:
     started: float | None = None
     rank: int = 0
     workers: int | Literal["auto"] = 0
+    set_up: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

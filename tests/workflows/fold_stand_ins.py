@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from medseg.errors import PlanError
 from medseg.progress import Step, ignore
+from medseg.workflows.folds import Trained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,10 +30,13 @@ class StandInJob:
     folder: Root
     ends: tuple[str, ...]
 
+    def set_up(self) -> None:
+        (self.folder.root / "set_up").touch()
+
     def prepare(self, *, progress: Progress = ignore) -> None:
         pass
 
-    def train(self, fold: int, device: str, *, begun: float, progress: Progress = ignore) -> float:
+    def train(self, fold: int, device: str, *, begun: float, progress: Progress = ignore) -> Trained:
         (self.folder.root / f"begun_{fold}").write_text(device)
         match self.ends[fold]:
             case "fails":
@@ -43,7 +47,7 @@ class StandInJob:
                 for number in range(10_000):
                     progress(Step("train", number, 10_000))
                     time.sleep(0.05)
-        return 2.5
+        return Trained(2.5)
 
     def validate(self, fold: int, device: str, *, progress: Progress = ignore) -> Any:
         return None

@@ -11,7 +11,7 @@ import torch
 from medseg.errors import MedsegError, PlanError
 from medseg.model import load_model
 from medseg.progress import Cancelled, ignore
-from medseg.workflows.folds import FoldJob, devices_for, side_by_side
+from medseg.workflows.folds import FoldJob, Trained, devices_for, side_by_side
 from medseg.workflows.plan import PlanRequest
 from medseg.workflows.train import TrainRequest, train
 from tests.workflows.ellipsoids import SETTINGS, ellipsoids
@@ -38,7 +38,7 @@ def test_a_fold_that_fails_is_named_and_the_others_are_finished(
 ) -> None:
     whole = FoldJob.train
 
-    def failing(job: FoldJob, fold: int, device: str, **more: Any) -> float:
+    def failing(job: FoldJob, fold: int, device: str, **more: Any) -> Trained:
         if fold == 0:
             raise PlanError("the loss became nan", remedy="Lower the learning rate")
         return whole(job, fold, device, **more)
@@ -65,6 +65,7 @@ def test_processes_end_as_they_end(tmp_path: Path) -> None:
     assert str(outcomes[1].error) == "the loss became nan. Lower the learning rate."
     assert isinstance(outcomes[1].error, PlanError)
     assert "ended by signal 9" in str(outcomes[2].error)
+    assert (tmp_path / "set_up").exists()
     assert {(tmp_path / f"begun_{fold}").read_text() for fold in range(4)} == {"a", "b"}
 
 
