@@ -81,6 +81,10 @@ class Card(Part):
         What it was made from, where another program trained it.
     metrics : dict
         Per label name, then per metric; null where undefined.
+    metrics_of : str
+        In words, of which cases, and by which members.
+    postprocessing : dict
+        Per label name what is tidied because cross-validation chose it, with the Dice before and after.
     training_seconds : float
         Wall time, over all members.
     hardware, licence, intended_use, limits : str
@@ -101,6 +105,8 @@ class Card(Part):
     imported: ImportNote | None = None
     modalities: tuple[str, ...] = Field(min_length=1)
     metrics: dict[str, dict[str, float | None]] = Field(default_factory=dict)
+    metrics_of: str = ""
+    postprocessing: dict[str, dict[str, bool | float | None]] = Field(default_factory=dict)
     training_seconds: float = Field(default=0.0, ge=0)
     hardware: str = ""
     licence: str = "not stated"

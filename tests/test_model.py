@@ -87,6 +87,14 @@ def test_the_folder_holds_what_the_contract_says(model: Model) -> None:
     assert card["metrics"]["anterior"] == {"dice": 0.9, "hd95_mm": None}
 
 
+def test_a_card_of_before_cross_validation_is_read(model: Model) -> None:
+    card = read_yaml(model.folder / "card.yaml")
+    for name in ("metrics_of", "postprocessing"):
+        del card[name]
+    (model.folder / "card.yaml").write_text(format_yaml(card))
+    assert load_model(model.folder).card == model.card
+
+
 def test_the_models_hash_follows_its_weights_not_its_place(model: Model, tmp_path: Path) -> None:
     plan = tiny_plan()
     same = save_model(tmp_path / "b", plan=plan, members={0: state(plan), 1: state(plan, 1)}, card=tiny_card(name="b"))

@@ -228,13 +228,15 @@ def train(
     run: Annotated[Path, typer.Option("-o", "--output", help="The run folder to make.")],
     recipe: Recipe = "unet3d",
     settings: Settings = None,
-    fold: Annotated[str, typer.Option(help="A fold's number, or all.")] = "0",
+    fold: Annotated[str, typer.Option(help="A fold's number, or all: cross-validation.")] = "0",
     budget: Annotated[
         str | None, typer.Option(help="Wall time of the whole command, such as 8m; shapes the schedule.")
     ] = None,
     memory: Memory = None,
     device: Device = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="Devices to train on together.")] = 1,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Devices to train on: one fold together, all folds side by side.")
+    ] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines to train on together.")] = 1,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     init: Init = None,
@@ -262,6 +264,7 @@ def train(
         overwrite=overwrite,
         started=context.obj,
         rank=_rank(),
+        set_up=process.keep_memory,
     )
     with printer.progress() as progress:
         report = verb(dataset, run, request, progress=ignore if request.rank else progress)
@@ -270,6 +273,8 @@ def train(
     printer.table("Dice on the validation cases", ("fold", "label", "mean", "95 % interval", "cases"), report.rows())
     for line in (*report.remarks, *(report.initial.lines() if report.initial else ())):
         printer.say(line)
+    if report.cross_validation:
+        printer.say(report.cross_validation.choice_in_words)
     printer.say(f"Model: {report.model}   Report: {report.page}")
     printer.document(report.to_json())
 

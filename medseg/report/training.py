@@ -24,6 +24,7 @@ def training_report(
     *,
     facts: Mapping[str, object] | None = None,
     metrics: Mapping[str, Mapping[str, Any]] | None = None,
+    cross_validation: Mapping[str, Any] | None = None,
     plan_text: str = "",
     pictures: Mapping[str, bytes] | None = None,
 ) -> str:
@@ -38,6 +39,8 @@ def training_report(
         What to say about the run at its head: data set, network, patch, device, duration.
     metrics : mapping of fold to mapping, optional
         For each fold its validation's ``metrics.json``.
+    cross_validation : mapping, optional
+        The ``metrics.json`` over all folds.
     plan_text : str
         The plan, as YAML.
     pictures : mapping of name to bytes, optional
@@ -57,6 +60,8 @@ def training_report(
     body: list[object] = []
     if facts:
         body.append(table(("", ""), [(element("b", name), value) for name, value in facts.items()], text_columns=2))
+    if cross_validation:
+        body += [element("h2", "Cross-validation"), *_all_folds(metrics or {}, cross_validation)]
     for fold, document in (metrics or {}).items():
         body += [element("h2", f"Validation of {fold.replace('_', ' ')}"), _scores(document)]
     for fold, rows in log_rows.items():
@@ -82,10 +87,48 @@ def _scores(document: Mapping[str, Any]) -> Html:
         if name == "overall":
             continue
         dice, distance = entry.get("dice", {}), entry.get("hd95_mm", {})
-        span = dice.get("ci95") or [None, None]
-        interval = f"{number(span[0])} to {number(span[1])}" if span[0] is not None else None
-        rows.append((name, number(dice.get("mean")), interval, number(distance.get("mean"), 2), dice.get("n")))
+        rows.append(
+            (name, number(dice.get("mean")), _span(dice.get("ci95")), number(distance.get("mean"), 2), dice.get("n"))
+        )
     return table(("label", "Dice", "95 % interval", "HD95 mm", "cases"), rows)
+
+
+def _all_folds(folds: Mapping[str, Mapping[str, Any]], together: Mapping[str, Any]) -> list[Html]:
+    """Return the Dice of every label in each fold and over all of them, and what of tidying was chosen."""
+    rows = []
+    for name, entry in together.get("summary", {}).items():
+        if name == "overall":
+            continue
+        alone = [number(document["summary"][name]["dice"]["mean"]) for document in folds.values()]
+        dice = entry["dice"]
+        rows.append((name, *alone, number(dice["mean"]), _span(dice.get("ci95")), dice["n"]))
+    header = ("Dice", *(fold.replace("_", " ") for fold in folds), "all", "95 % interval", "cases")
+    words = "Each case is scored by the one member that never saw it; the folds as the network left their masks, all of"
+    told = element("p", f"{words} them with the post-processing that the other folds chose.", class_="faint")
+    return [table(header, rows), told, *(element("p", note) for note in together.get("notes", ())), *_tidied(together)]
+
+
+def _tidied(together: Mapping[str, Any]) -> list[Html]:
+    chosen = together.get("postprocessing", {})
+    if not chosen.get("labels"):
+        return [element("p", "Post-processing: none earns its place.")]
+    lines = [
+        (name, _in_words(e), number(e["dice_before"]), number(e["dice_after"]), e["better"], e["worse"], e["cases"])
+        for name, e in chosen["labels"].items()
+    ]
+    header = ("label", "post-processing of the model", "Dice before", "after", "better", "worse", "cases")
+    return [table(header, lines, text_columns=2), element("p", chosen.get("rule", ""), class_="faint")]
+
+
+def _in_words(entry: Mapping[str, Any]) -> str:
+    words = ["the largest component only"] if entry["largest_component"] else []
+    words += [f"components of {entry['minimum_ml']:g} ml and more"] if entry["minimum_ml"] else []
+    words += ["holes filled"] if entry["fill_holes"] else []
+    return ", ".join(words) or "none: only some folds would have it"
+
+
+def _span(ci95: Sequence[float] | None) -> str | None:
+    return f"{number(ci95[0])} to {number(ci95[1])}" if ci95 else None
 
 
 def _curves(rows: Sequence[Mapping[str, object]]) -> Html:

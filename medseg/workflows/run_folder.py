@@ -11,9 +11,10 @@ from medseg.io.atomic import write_text
 from medseg.plan import Plan
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-_OURS = ("plan.yaml", "init.json", "model", "prepared", "report.html")
+_OURS = ("plan.yaml", "init.json", "model", "prepared", "report.html", "cross_validation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,11 @@ class RunFolder:
     def report(self) -> Path:
         """The page about the run."""
         return self.root / "report.html"
+
+    @property
+    def cross_validation(self) -> Path:
+        """The scores of all cases, each by the member that never saw it."""
+        return self.root / "cross_validation"
 
     def fold(self, number: int) -> Path:
         """Return the folder of one fold."""
@@ -117,6 +123,8 @@ class RunFolder:
     def begin(self, plan: Plan, *, resume: bool) -> None:
         """Write the plan the run goes by; but for `resume`, take away what an earlier run left.
 
+        Scores over all folds go in any case: they are of members that may change now.
+
         Raises
         ------
         OutputError
@@ -124,8 +132,9 @@ class RunFolder:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            self._clear(_OURS if not resume else (self.cross_validation.name,))
             if not resume:
-                self._clear()
+                self._clear(path.name for path in self.root.glob("fold_*"))
         except OSError as error:
             raise OutputError(
                 f"the run folder cannot be made ({error.strerror})",
@@ -138,8 +147,8 @@ class RunFolder:
         """Return the plan the run began with."""
         return Plan.read(self.plan)
 
-    def _clear(self) -> None:
-        for path in (*(self.root / name for name in _OURS), *self.root.glob("fold_*")):
+    def _clear(self, names: Iterable[str]) -> None:
+        for path in [self.root / name for name in names]:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:

@@ -4,39 +4,43 @@ from __future__ import annotations
 
 import csv
 import time
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from medseg import __version__
 from medseg.datasets import dataset_sha256, left_out, open_dataset, with_labels, with_patients
-from medseg.errors import PlanError
-from medseg.inference import Segmenter, hardware
+from medseg.errors import MedsegError, PlanError
+from medseg.inference import hardware
 from medseg.io.atomic import write_text
 from medseg.model import Card, DataNote, save_model
 from medseg.plan import read_recipe
 from medseg.progress import Progress, ignore
 from medseg.report import training_report
-from medseg.training import PreparedStore, TrainSettings, prepare_dataset
-from medseg.training import train as train_member
 from medseg.training.checkpoint import load_checkpoint
 from medseg.training.engine import training_precision
+from medseg.workflows.cross_validation import CrossValidation, cross_validate, tidied
+from medseg.workflows.folds import FoldJob, devices_for, one_after_another, rounds_of, side_by_side
 from medseg.workflows.initial import start
 from medseg.workflows.plan import PlanRequest, make_plan, require_same_labels
 from medseg.workflows.resumed import resumed
 from medseg.workflows.run_folder import RunFolder
-from medseg.workflows.validation import FoldScores, after_training_s, validate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from medseg.case import Dataset
     from medseg.plan import Plan
     from medseg.training.initial import InitReport
+    from medseg.workflows.cross_validation import FoldMasks
     from medseg.workflows.initial import Start
+    from medseg.workflows.validation import FoldScores
 
 ENDLESS_EPOCHS = 1_000_000  # of a run that only its budget ends
-WRITING_S = 5.0  # of a budget, for model, card and page
+ALL = "all"
+_AS_PLANNED = "as the plan says; choosing it takes all folds (--fold all), each judged by the others"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class TrainRequest:
 
     `init` is where weights to start from lie, `inflate` whether 2-D ones may become 3-D (`medseg.training.initial`).
     `started` is when the command began, on `time.monotonic`; now, where it is not given. `rank` is 0 but in the other
-    processes of a training by several.
+    processes of a training by several. `set_up` is called in each process that trains a fold beside others, first.
     """
 
     plan: PlanRequest = field(default_factory=PlanRequest)
@@ -60,6 +64,7 @@ class TrainRequest:
     overwrite: bool = False
     started: float | None = None
     rank: int = 0
+    set_up: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +77,12 @@ class TrainReport:
     seconds: float
     remarks: tuple[str, ...] = ()
     initial: InitReport | None = None
+    cross_validation: CrossValidation | None = None
 
     def rows(self) -> list[tuple[object, ...]]:
-        """Return one row per fold and label, and each fold's mean."""
-        return [(fold, *row) for fold, scores in self.folds.items() for row in scores.rows()]
+        """Return one row per fold and label, and each fold's mean; those of all folds together at the end."""
+        rows: list[tuple[object, ...]] = [(n, *row) for n, scores in self.folds.items() for row in scores.rows()]
+        return rows + (self.cross_validation.rows() if self.cross_validation else [])
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -88,14 +95,17 @@ class TrainReport:
             "folds": folds,
             "remarks": list(self.remarks),
             "initial": None if self.initial is None else self.initial.to_json(),
+            "cross_validation": None if self.cross_validation is None else self.cross_validation.to_json(),
         }
 
 
 def train(dataset: Path, run: Path, request: TrainRequest, *, progress: Progress = ignore) -> TrainReport:
     """Train on a data set; leave plan, folds, model and report in `run`.
 
-    With a budget the whole command keeps to it, validation and writing included; each of several folds gets an equal
-    part. `resume` goes on with the plan the run began with; settings may still change it, to more epochs for instance.
+    With a budget the whole command keeps to it, validation and writing included; of several folds on one device each
+    gets an equal part. All folds together are also judged, and the model tidies as that shows
+    (`medseg.workflows.cross_validation`); on several devices they are trained side by side. `resume` goes on with the
+    plan the run began with; settings may still change it, to more epochs for instance.
 
     Raises
     ------
@@ -103,6 +113,8 @@ def train(dataset: Path, run: Path, request: TrainRequest, *, progress: Progress
         Where the data cannot be used, or recipe and data contradict each other.
     OutputError
         Where `run` holds something, or holds nothing to resume.
+    MedsegError
+        Where a fold of several fails; the others are finished first, and the model holds them.
     Cancelled
         Where `progress` asked to stop; ``last/`` can be resumed.
     """
@@ -118,75 +130,104 @@ def train(dataset: Path, run: Path, request: TrainRequest, *, progress: Progress
     folds = folds or tuple(range(len(data.splits) or plan.train.folds))
     for fold in folds:
         data.split(fold, n_folds=plan.train.folds)  # refuses a fold that does not exist
+    devices = devices_for(request, len(folds)) if request.fold == ALL else (request.plan.device,)
     begun = _start(plan, folder, request, folds=folds, content=content)
     if request.rank == 0:  # only now that the run can start is anything of an earlier one touched
         folder.begin(begun.plan, resume=request.resume)
         begun.write(folder.initial, progress=progress)
-    job = _Run(folder, request, data, start=begun, content=content, progress=progress)
-    scores: dict[int, FoldScores] = {}
-    for fold in folds:
-        fold_started = started if fold == folds[0] else time.monotonic()
-        job.train_fold(fold, begun=fold_started, share=len(folds))
-        if request.rank == 0:
-            job.save(scores)
-            scores[fold] = job.validate_fold(fold)
-    if request.rank == 0:
-        job.save(scores)
-        job.write_page(scores)
-    return TrainReport(folder.model, folder.report, scores, time.monotonic() - started, job.remarks, begun.report)
+    rounds = rounds_of(len(folds), len(devices))
+    job = FoldJob(folder, request, data, begun, rounds=rounds, judged=request.fold == ALL)
+    if request.rank:
+        job.train(folds[0], devices[0], begun=started, progress=progress)
+        return TrainReport(folder.model, folder.report, {}, time.monotonic() - started)
+    record = _Record(job, content, folds, progress=progress)
+    record.take_all(devices, started)
+    validation = record.finish()
+    scores = {fold: masks.scores for fold, masks in record.masks.items()}
+    seconds = time.monotonic() - started
+    return TrainReport(folder.model, folder.report, scores, seconds, record.remarks, begun.report, validation)
 
 
-class _Run:
-    """One training command on its run folder."""
+class _Record:
+    """What a training command has brought about so far, and what it leaves of it: model and page."""
 
-    def __init__(
-        self, folder: RunFolder, request: TrainRequest, data: Dataset, *, start: Start, content: str, progress: Progress
-    ) -> None:
-        self.folder, self.request, self.data, self.plan, self.content = folder, request, data, start.plan, content
-        self.start, self.progress = start, progress
-        self.remarks = left_out(data, progress=progress)
-        self.trained_s = 0.0
+    def __init__(self, job: FoldJob, content: str, folds: tuple[int, ...], *, progress: Progress) -> None:
+        self.job, self.content, self.folds, self.progress = job, content, folds, progress
+        self.folder, self.request, self.data, self.plan = job.folder, job.request, job.data, job.plan
+        self.remarks = left_out(job.data, progress=progress)
+        self.seconds: dict[int, float] = {}
+        self.masks: dict[int, FoldMasks] = {}
+        self.errors: dict[int, MedsegError] = {}
 
-    def train_fold(self, fold: int, *, begun: float, share: int) -> None:
-        """Train one member, or go on with it; leaves ``fold_N/last``."""
-        request, plan = self.request, self.plan
-        training, validation = self.data.split(fold, n_folds=plan.train.folds)
-        store = prepare_dataset((*training, *validation), plan, self.folder.prepared, progress=self.progress)
-        held_out = {case.id for case in validation}
-        reserve = after_training_s(plan, validation, device=request.plan.device) if request.budget_s else 0.0
-        place = self.folder.fold(fold)
-        result = train_member(
-            plan,
-            PreparedStore(tuple(case for case in store if case.id not in held_out)),
-            PreparedStore(tuple(case for case in store if case.id in held_out)),
-            folder=place,
-            settings=TrainSettings(
-                device=request.plan.device,
-                precision=request.precision,
-                devices=request.devices,
-                nodes=request.nodes,
-                budget_s=None if request.budget_s is None else request.budget_s / share,
-                started=begun,
-                reserve_s=reserve + WRITING_S,
-                resume=request.resume and self.folder.can_go_on(fold),
-                initial=self.start.weights(fold),
-            ),
-            progress=self.progress,
+    def take_all(self, devices: tuple[str, ...], begun: float) -> None:
+        """Train and validate every fold; write the model of those that are trained whenever there is another."""
+        if len(devices) == 1:
+            how = one_after_another(self.job, self.folds, begun=begun, trained=self.trained, progress=self.progress)
+        else:
+            how = side_by_side(self.job, self.folds, devices, begun=begun, progress=self.progress)
+        with closing(how) as outcomes:
+            for outcome in outcomes:
+                if outcome.masks is not None:
+                    self.masks[outcome.fold] = outcome.masks
+                    if outcome.fold not in self.seconds:
+                        self.trained(outcome.fold, outcome.seconds)
+                if outcome.error is not None:
+                    self.errors[outcome.fold] = outcome.error
+        self.masks = dict(sorted(self.masks.items()))
+
+    def trained(self, fold: int, seconds: float) -> None:
+        """Take note of a trained member, and write the model of all there are."""
+        self.seconds[fold] = seconds
+        self._save()
+
+    def finish(self) -> CrossValidation | None:
+        """Judge all folds together, where all were asked for; write model and page.
+
+        Raises
+        ------
+        MedsegError
+            Where a fold failed: which one and why, after what the others achieved was written.
+        """
+        validation = None
+        if self.job.judged and not self.errors:
+            notes = self._never_held_out()
+            out = self.folder.cross_validation
+            validation = cross_validate(self.plan, self.masks, out, notes=notes, progress=self.progress)
+        if self.masks:
+            self._save(validation)
+            self.write_page(validation)
+        if self.errors:
+            raise self._failure()
+        return validation
+
+    def _save(self, validation: CrossValidation | None = None) -> None:
+        """Write the model folder of the members trained by this command, and by those before it on other folds."""
+        folds = [fold for fold in self.folder.folds if fold in self.seconds or fold not in self.folds]
+        members = {fold: load_checkpoint(self.folder.fold(fold) / "last").average for fold in folds}
+        plan = self.plan if validation is None else tidied(self.plan, validation.chosen)
+        save_model(self.folder.model, plan=plan, members=members, card=self._card(validation))
+
+    def _never_held_out(self) -> list[str]:
+        held_out = {case.id for masks in self.masks.values() for case in masks.cases}
+        left = sum(case.id not in held_out for case in self.data.cases)
+        words = f"{left} cases are held out in no fold of the data set's own split; they are not scored."
+        return [words] if left else []
+
+    def _failure(self) -> MedsegError:
+        """Return the first fold's error with all that failed named; of a single fold asked for, its own."""
+        fold, error = next(iter(self.errors.items()))
+        if not self.job.judged:
+            return error
+        others = "".join(f"; so did fold {n}: {e.found}" for n, e in self.errors.items() if n != fold)
+        kept = f"The model holds folds {', '.join(map(str, self.masks))}" if self.masks else "No fold was trained"
+        return type(error)(
+            f"fold {fold} failed: {error.found}{others}",
+            expected=error.expected,
+            where=error.where,
+            remedy=f"{error.remedy.rstrip('.')}. {kept}; --resume goes on with the others".removeprefix(". "),
         )
-        self.trained_s += result.seconds
 
-    def validate_fold(self, fold: int) -> FoldScores:
-        """Segment and score the fold's held-out cases with its own member."""
-        _, cases = self.data.split(fold, n_folds=self.plan.train.folds)
-        segmenter = Segmenter.load(self.folder.model, device=self.request.plan.device, members=(fold,))
-        return validate(segmenter, cases, self.folder.fold(fold) / "validation", progress=self.progress)
-
-    def save(self, scores: dict[int, FoldScores]) -> None:
-        """Write the model folder of every member trained so far in this run folder."""
-        members = {fold: load_checkpoint(self.folder.fold(fold) / "last").average for fold in self.folder.folds}
-        save_model(self.folder.model, plan=self.plan, members=members, card=self._card(scores))
-
-    def write_page(self, scores: dict[int, FoldScores]) -> None:
+    def write_page(self, validation: CrossValidation | None) -> None:
         """Write the page about the run."""
         plan = self.plan
         facts = {
@@ -194,17 +235,22 @@ class _Run:
             "Folds": len(self.data.splits) or plan.train.folds,
             "Network": f"{plan.network.kind}, {plan.network.dimensions}-D",
             "Patch": " × ".join(map(str, plan.train.patch_size)),
-            "Trained for": f"{self.trained_s:.0f} s",
+            "Trained for": f"{sum(self.seconds.values()):.0f} s",
             "Machine": _machine(self.request.plan.device),
         }
+        facts |= {} if self.job.judged else {"Post-processing": _AS_PLANNED}
         facts |= {"Started from": plan.initial.in_words} if plan.initial else {}
         facts |= {"Left out": " ".join(self.remarks)} if self.remarks else {}
         rows = {f"fold_{fold}": _log_rows(self.folder.fold(fold)) for fold in self.folder.folds}
-        metrics = {f"fold_{fold}": fold_scores.document for fold, fold_scores in scores.items()}
-        write_text(self.folder.report, training_report(rows, facts=facts, metrics=metrics, plan_text=plan.to_yaml()))
+        metrics = {f"fold_{fold}": masks.scores.document for fold, masks in self.masks.items()}
+        together = None if validation is None else validation.scores.document
+        page = training_report(rows, facts=facts, metrics=metrics, cross_validation=together, plan_text=plan.to_yaml())
+        write_text(self.folder.report, page)
 
-    def _card(self, scores: dict[int, FoldScores]) -> Card:
-        tables = [fold_scores.card_metrics() for fold_scores in scores.values()]
+    def _card(self, validation: CrossValidation | None) -> Card:
+        parts = [masks.scores for masks in self.masks.values()]
+        metrics = _mean_of([scores.card_metrics() for scores in parts])
+        words = f"the held-out cases of fold {', '.join(map(str, self.masks))}, by its own member" if parts else ""
         return Card(
             name=self.data.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -212,8 +258,10 @@ class _Run:
             data=DataNote(name=self.data.name, sha256=self.content, cases=len(self.data.cases)),
             initial=self.plan.initial,
             modalities=self.plan.channels,
-            metrics=_mean_of(tables),
-            training_seconds=self.trained_s,
+            metrics=metrics if validation is None else validation.scores.card_metrics(),
+            metrics_of=words if validation is None else validation.in_words,
+            postprocessing={} if validation is None else validation.evidence,
+            training_seconds=sum(self.seconds.values()),
             hardware=_machine(self.request.plan.device),
         )
 
@@ -226,7 +274,7 @@ def _planned(dataset: Path, folder: RunFolder, request: TrainRequest, progress: 
         data = with_labels(data, progress=progress)
         require_same_labels(plan, data, where=str(folder.plan), begun=True)
         return data, resumed(plan, request.plan.settings), dataset_sha256(data.cases)
-    proposal = make_plan(dataset, _unended(request), progress=progress)
+    proposal = make_plan(dataset, _sharing(request, _unended(request)), progress=progress)
     return proposal.dataset, proposal.plan, proposal.fingerprint.content_sha256
 
 
@@ -253,11 +301,18 @@ def _unended(request: TrainRequest) -> PlanRequest:
     return replace(asked, settings=(*asked.settings, f"train.epochs={ENDLESS_EPOCHS}"))
 
 
+def _sharing(request: TrainRequest, asked: PlanRequest) -> PlanRequest:
+    """Plan for a part of the free memory where folds share it: on a CPU."""
+    if request.fold != ALL or request.devices == 1 or asked.memory or hardware.resolve_device(asked.device) != "cpu":
+        return asked
+    return replace(asked, memory=str(hardware.free_memory_bytes("cpu") // request.devices))
+
+
 def _folds_asked(request: TrainRequest) -> tuple[int, ...]:
     """Return the folds asked for; none where all were."""
-    if request.fold == "all":
-        if request.devices * request.nodes > 1:
-            raise PlanError("several devices train one fold at a time", expected="--fold N with --devices or --nodes")
+    if request.fold == ALL:
+        if request.nodes > 1:
+            raise PlanError("several machines train one fold at a time", expected="--fold N with --nodes")
         return ()
     if not request.fold.isdecimal():
         raise PlanError(f"{request.fold!r} is no fold", expected="a number from 0, or all")

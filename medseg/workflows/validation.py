@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +13,20 @@ import torch
 
 from medseg import evaluation, networks
 from medseg.batch import BatchOptions, run_cases
+from medseg.batch.journal import NAME as JOURNAL
 from medseg.datasets import read_case
+from medseg.errors import OutputError
 from medseg.inference import Segmenter, hardware
 from medseg.io.atomic import write_text
 from medseg.progress import Progress, ignore
 from medseg.report import evaluation_report
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from medseg.case import Case
+    from medseg.evaluation import Evaluation
     from medseg.plan import Plan
 
 _CARD_METRICS = ("dice", "iou", "hd95_mm", "assd_mm", "nsd")
@@ -31,8 +35,9 @@ _SAFETY = 1.25  # of the measured time after training, as cases differ
 
 @dataclass(frozen=True, slots=True)
 class FoldScores:
-    """The document `evaluate` made of a fold's validation cases."""
+    """What `evaluate` made of cases and of each case, and the document it wrote of it."""
 
+    evaluation: Evaluation
     document: dict[str, Any]
 
     @property
@@ -63,19 +68,42 @@ class FoldScores:
 def validate(segmenter: Segmenter, cases: Sequence[Case], out: Path, *, progress: Progress = ignore) -> FoldScores:
     """Segment `cases` into the output folder `out`, score them against their references, write ``metrics.json``.
 
+    Masks that an earlier run made of the same cases with the same member stay, where their files are whole.
+
     Raises
     ------
     OutputError
         Where `out` cannot be written.
     """
-    run_cases(segmenter, cases, out=out, options=BatchOptions(overwrite=True, instances="none"), progress=progress)
-    references = {case.id: case for case in cases if case.reference is not None}
-    scores = evaluation.evaluate(out, references, labels=segmenter.plan.labels, progress=progress)
-    document = scores.to_json()
+    _segment(segmenter, cases, out, progress)
+    scores = evaluation.evaluate(out, referenced(cases), labels=segmenter.plan.labels, progress=progress)
+    return write_scores(scores, out)
+
+
+def referenced(cases: Sequence[Case]) -> dict[str, Case]:
+    """Return the cases that have a reference, by id."""
+    return {case.id: case for case in cases if case.reference is not None}
+
+
+def write_scores(scores: Evaluation, out: Path, more: Mapping[str, Any] | None = None) -> FoldScores:
+    """Write ``metrics.json`` (with `more` in it), ``metrics.csv`` and ``evaluation.html`` into a folder."""
+    document = scores.to_json() | dict(more or {})
     write_text(out / "metrics.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
     write_text(out / "metrics.csv", scores.to_csv())
     write_text(out / "evaluation.html", evaluation_report(document))
-    return FoldScores(document)
+    return FoldScores(scores, document)
+
+
+def _segment(segmenter: Segmenter, cases: Sequence[Case], out: Path, progress: Progress) -> None:
+    """Segment what an earlier run has not; all of it where that left other cases or a damaged journal."""
+    if (out / JOURNAL).is_file():
+        ids = {case.id for case in cases}
+        options = BatchOptions(instances="none", resume=True)
+        if all(path.name in ids for path in out.iterdir() if path.is_dir()):
+            with suppress(OutputError):
+                run_cases(segmenter, cases, out=out, options=options, progress=progress)
+                return
+    run_cases(segmenter, cases, out=out, options=BatchOptions(instances="none", overwrite=True), progress=progress)
 
 
 def after_training_s(plan: Plan, cases: Sequence[Case], *, device: str) -> float:
