@@ -58,8 +58,8 @@ class EpochRow:
         Examples
         --------
         >>> row = EpochRow(1, 100, 9.5, learning_rate=1e-3, loss=0.5, dice=(0.75, None), seconds_per_step=0.125)
-        >>> row.numbers(["liver", "spleen"])
-        {'learning_rate': 0.001, 'loss': 0.5, 'seconds_per_step': 0.125, 'dice/mean': 0.75, 'dice/liver': 0.75}
+        >>> list(row.numbers(["liver", "spleen"]))
+        ['learning_rate', 'loss', 'data_wait', 'seconds_per_step', 'dice/mean', 'dice/liver']
         """
         values = {name: value for name, value in asdict(self).items() if name not in _COUNTS}
         values["dice/mean"] = self.mean_dice

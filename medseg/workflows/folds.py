@@ -369,8 +369,9 @@ def _together(children: Any, ended: int, total: int) -> Step:
     Examples
     --------
     >>> from types import SimpleNamespace
-    >>> _together([SimpleNamespace(fold=1, step=Step("train", 5, 10, "epoch 3"), hundredths=50)], 1, 2)
-    Step(stage='folds', done=150, total=200, message='fold 1: train 5/10 epoch 3')
+    >>> step = _together([SimpleNamespace(fold=1, step=Step("train", 5, 10, "epoch 3"), hundredths=50)], 1, 2)
+    >>> step.done, step.total, step.message
+    (150, 200, 'fold 1: train 5/10 epoch 3')
     """
     words = []
     for child in sorted(children, key=lambda one: one.fold):
