@@ -27,18 +27,18 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an extra, loaded when it is wanted
 
         purge = after + 1 if folder.is_dir() else None
-        self._writer = SummaryWriter(str(folder), purge_step=purge)  # type: ignore[no-untyped-call]  # torch's
+        self._writer = SummaryWriter(str(folder), purge_step=purge)
 
     def numbers(self, epoch: int, values: Mapping[str, float], /) -> None:
         """Write scalars, and flush, so that they are seen at once."""
         for name, value in values.items():
-            self._writer.add_scalar(name, value, epoch)  # type: ignore[no-untyped-call]  # likewise
-        self._writer.flush()  # type: ignore[no-untyped-call]  # likewise
+            self._writer.add_scalar(name, value, epoch)
+        self._writer.flush()
 
     def picture(self, epoch: int, name: str, pixels: NDArray[np.uint8], /) -> None:
         """Write a picture, (rows, columns, 3)."""
-        self._writer.add_image(name, pixels, epoch, dataformats="HWC")  # type: ignore[no-untyped-call]  # likewise
+        self._writer.add_image(name, pixels, epoch, dataformats="HWC")
 
     def close(self, reason: str, /) -> None:
         """End the writer's thread."""
-        self._writer.close()  # type: ignore[no-untyped-call]  # likewise
+        self._writer.close()
