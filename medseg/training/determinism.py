@@ -12,7 +12,7 @@ from medseg.errors import PlanError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_module: Any = torch.utils.deterministic  # its property is not among torch's types
+_MODULE: Any = torch.utils.deterministic  # its one setting is a property that type checkers do not see
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def deterministic(*, wanted: bool = True) -> Iterator[None]:
     before = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
-        _module.fill_uninitialized_memory,
+        _MODULE.fill_uninitialized_memory,
         torch.backends.cudnn.deterministic,
         torch.backends.cudnn.benchmark,
         torch.get_num_threads(),
@@ -81,6 +81,6 @@ def same_threads(state: Mapping[str, Any]) -> None:
 
 def _set(*, enabled: bool, warn_only: bool, fill: bool, exact: bool, timed: bool) -> None:
     torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-    _module.fill_uninitialized_memory = fill
+    _MODULE.fill_uninitialized_memory = fill
     torch.backends.cudnn.deterministic = exact
     torch.backends.cudnn.benchmark = timed

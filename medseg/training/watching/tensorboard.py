@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,8 +26,8 @@ class TensorBoard:
     def __init__(self, folder: Path, *, after: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an extra, loaded when it is wanted
 
-        make: Any = SummaryWriter  # torch gives it types in part
-        self._writer = make(str(folder), purge_step=after + 1 if folder.is_dir() else None)
+        purge = after + 1 if folder.is_dir() else None
+        self._writer = SummaryWriter(str(folder), purge_step=purge)
 
     def numbers(self, epoch: int, values: Mapping[str, float], /) -> None:
         """Write scalars, and flush, so that they are seen at once."""
