@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     from napari.layers import Image, Labels
     from napari.utils.colormaps import DirectLabelColormap
+    from numpy.typing import NDArray
 
+    from medseg.geometry import Geometry
     from medseg.io.dicom import SourceSeries
 
 _COLOURS = ("red", "green", "blue")
@@ -107,6 +109,13 @@ def labels_layer(segmentation: Segmentation, *, name: str, of: Source | None = N
         "multiscale": False,
     }
     return LayerData(source.display.view(array), arguments, "labels")
+
+
+def overlay_layer(percent_zyx: NDArray[np.uint8], geometry: Geometry, *, name: str) -> LayerData:
+    """Return the layer of numbers from 0 to 100 that is laid over a scan: what is low is dark and adds nothing."""
+    source = Source(name, geometry)
+    arguments = {**_placed(source), "contrast_limits": (0.0, 100.0), "colormap": "magma", "blending": "additive"}
+    return LayerData(source.display.view(percent_zyx), {**arguments, "multiscale": False}, "image")
 
 
 def colormap_of(labels: LabelSet) -> DirectLabelColormap:
