@@ -69,7 +69,7 @@ lint: dev
 	@$(BIN)/lint-imports
 
 doctest: dev
-	@OMP_NUM_THREADS=1 $(BIN)/pytest medseg
+	@OMP_NUM_THREADS=1 $(BIN)/pytest medseg napari_plugin
 
 # The doctests of `check` run here within the suite, once, where they count for coverage.
 test: system lint
@@ -86,4 +86,4 @@ docs: dev
 
 clean:
 	@rm -rf demo dist build htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	@find medseg tests scripts -type d -name __pycache__ -prune -exec rm -rf {} +
+	@find medseg napari_plugin tests scripts -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Put the recipes into the wheel as ``medseg/configs``; an editable install finds them in the checkout."""
+"""Put recipes and the plugin's help page into the wheel; an editable install finds them in the checkout."""
 
 from __future__ import annotations
 
@@ -14,3 +14,4 @@ class RecipesHook(BuildHookInterface[Any]):
         """Name what the wheel holds beside the package; called by hatchling before each build."""
         if version == "standard":
             build_data["force_include"]["configs"] = "medseg/configs"
+            build_data["force_include"]["docs/napari.md"] = "napari_plugin/napari.md"
