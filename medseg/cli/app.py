@@ -46,6 +46,7 @@ from medseg.cli.options import (
     seconds_from,
     words_of,
 )
+from medseg.cli.review import review
 from medseg.errors import MedsegError, PlanError
 from medseg.progress import Cancelled, ignore
 
@@ -379,6 +380,7 @@ def evaluate(
 
 app.command("import")(import_)
 app.command()(export)
+app.command()(review)
 
 
 def _rank() -> int:

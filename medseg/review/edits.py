@@ -112,8 +112,8 @@ def fill_holes(block_zyx: NDArray[Any], label_id: int, *, axis: int | None = Non
 def smooth(block_zyx: NDArray[Any], label_id: int, *, sigma_mm: float, spacing_mm: Sequence[float]) -> NDArray[Any]:
     """Return a block with a label's surface smoothed: its indicator is blurred, and what is above a half belongs to it.
 
-    Bumps and dents narrower than about `sigma_mm` go; so does what is thinner as a whole. The label grows into
-    background only, and what it leaves becomes background.
+    Bumps and dents narrower than about `sigma_mm` go; so does what is thinner as a whole, and a ball of radius r loses
+    about sigma² / r of it. The label grows into background only, and what it leaves becomes background.
 
     Parameters
     ----------
