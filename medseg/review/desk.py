@@ -157,7 +157,7 @@ class Desk:
         """Time on the open case since it was opened or last decided on."""
         return self._clock() - self._since
 
-    def edit(self, edit: Edit, *, is_made: bool = False) -> None:
+    def edit(self, edit: Edit, *, is_made: bool = False, is_kept: bool = False) -> None:
         """Make an edit on the open mask, and keep it so that a crash cannot lose it.
 
         Parameters
@@ -166,6 +166,8 @@ class Desk:
             What changes.
         is_made : bool
             Whether the mask holds it already: a viewer paints by itself.
+        is_kept : bool
+            Whether `keep` was given all of it already.
         """
         with self._lock:
             current = self._current()
@@ -176,7 +178,14 @@ class Desk:
             current.history.push(edit)
             is_known = current.steps is not None and current.steps >= 0
             current.steps = (current.steps or 0) + 1 if is_known else None
-            current.journal.append(edit)
+            if not is_kept:
+                current.journal.append(edit)
+
+    def keep(self, edit: Edit) -> None:
+        """Keep a part of an edit that is still being made, and is on the mask already; `edit` follows when it is whole."""
+        with self._lock:
+            if edit.n_voxels:
+                self._current().journal.append(edit)
 
     def undo(self) -> Edit | None:
         """Take the last edit back and return what that changed; ``None`` where there is nothing to undo."""

@@ -1,0 +1,118 @@
+"""The mask on the desk as a Labels layer: every stroke is kept while it is painted, and undone by the desk. No Qt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_plugin.bridge import labels_layer
+from napari_plugin.strokes import edit_of, within
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.components import ViewerModel
+    from napari.layers import Labels
+
+    from medseg.review import Desk, OpenCase
+
+
+class PaintedMask:
+    """The layer of the open case's mask.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Where the layer is added.
+    desk : Desk
+        What keeps the edits.
+    case : OpenCase
+        The case on the desk. Its mask is shown and painted on, not copied.
+    changed : callable
+        Told after every edit.
+
+    Attributes
+    ----------
+    limits : tuple of float or None
+        Only intensities between these are painted.
+    """
+
+    def __init__(
+        self, viewer: ViewerModel, desk: Desk, case: OpenCase, *, changed: Callable[[], None] = lambda: None
+    ) -> None:
+        from medseg.volume import Segmentation
+
+        made = labels_layer(Segmentation(case.mask, case.scan.geometry, case.labels), name=f"mask {case.case.id}")
+        self.layer: Labels = viewer.add_labels(made.array, **made.arguments)
+        if not _shares(self.layer.data, case.mask):  # pragma: no cover - edits would go astray
+            raise RuntimeError("napari copied the mask")
+        self._desk = desk
+        self._case = case
+        self._changed = changed
+        self._kept: list[Any] = []
+        self.limits: tuple[float, float] | None = None
+        self.layer.selected_label = next(iter(case.labels.ids), 1)
+        self.layer.n_edit_dimensions = 2
+        self.layer.events.labels_update.connect(self._on_update)
+        self.layer.events.paint.connect(self._on_stroke)
+
+    def refresh(self) -> None:
+        """Show what was done to the mask elsewhere."""
+        self.layer.refresh()
+        self._changed()
+
+    def undo(self) -> bool:
+        """Take the last edit back; tell whether there was one."""
+        return self._stepped(self._desk.undo() is not None)
+
+    def redo(self) -> bool:
+        """Make the last edit taken back again; tell whether there was one."""
+        return self._stepped(self._desk.redo() is not None)
+
+    def _stepped(self, is_done: bool) -> bool:  # noqa: FBT001 - what undo and redo have in common
+        if is_done:
+            self.refresh()
+        return is_done
+
+    def _on_update(self, event: Any = None) -> None:
+        """Keep what the stroke has painted so far; napari tells of it when the button is let go."""
+        staged = list(getattr(self.layer, "_staged_history", ()))
+        if len(staged) < len(self._kept):  # the stroke was given up, and napari took it back
+            self._desk.keep(self._edit(self._kept, everywhere=True))
+            self._kept = []
+        new = staged[len(self._kept) :]
+        if new:
+            self._desk.keep(self._edit(new))
+            self._kept = staged
+
+    def _on_stroke(self, event: Any) -> None:
+        """Take a whole stroke as one edit that can be undone."""
+        atoms = list(event.value)
+        rest = atoms[len(self._kept) :]
+        if rest:
+            self._desk.keep(self._edit(rest))
+        self._kept = []
+        edit = self._edit(atoms)
+        if self.limits is not None:
+            edit, back = within(edit, image_zyx=self._case.scan.array[0], low=self.limits[0], high=self.limits[1])
+            back.apply(self._case.mask)
+            self._desk.keep(back)
+            self.layer.refresh()
+        self._desk.edit(edit, is_made=True, is_kept=True)
+        self._forget()
+        self._changed()
+
+    def _edit(self, atoms: list[Any], *, everywhere: bool = False) -> Any:
+        return edit_of(atoms, mask=self._case.mask, shown=self.layer.data, everywhere=everywhere)
+
+    def _forget(self) -> None:
+        """Let napari forget its own list of strokes: the desk's is bounded in bytes, and knows of the tools."""
+        for name in ("_undo_history", "_redo_history"):
+            history = getattr(self.layer, name, None)
+            if history is not None:
+                history.clear()
+
+
+def _shares(shown: Any, mask: Any) -> bool:
+    import numpy as np
+
+    return bool(np.shares_memory(shown, mask))
