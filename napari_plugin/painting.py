@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from napari_plugin.bridge import labels_layer
+import numpy as np
+
+from medseg.errors import OutputError
+from medseg.volume import Segmentation
+from napari_plugin.bridge import image_layers, labels_layer
 from napari_plugin.strokes import edit_of, within
 
 if TYPE_CHECKING:
@@ -14,6 +18,30 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from medseg.review import Desk, OpenCase
+    from napari_plugin.bridge import LayerData
+
+
+class ShownCase(NamedTuple):
+    """A case and the layers it makes, made in any thread: they look at every voxel.
+
+    Attributes
+    ----------
+    case : OpenCase
+    images : list of LayerData
+        A layer for each channel of the scan.
+    mask : LayerData
+        The layer of the mask, whose array is a view of the case's.
+    """
+
+    case: OpenCase
+    images: list[LayerData]
+    mask: LayerData
+
+    @classmethod
+    def of(cls, case: OpenCase) -> ShownCase:
+        """Return the layers of a case."""
+        mask = Segmentation(case.mask, case.scan.geometry, case.labels)
+        return cls(case, image_layers(case.scan, name=case.case.id), labels_layer(mask, name=f"mask {case.case.id}"))
 
 
 class PaintedMask:
@@ -27,6 +55,8 @@ class PaintedMask:
         What keeps the edits.
     case : OpenCase
         The case on the desk. Its mask is shown and painted on, not copied.
+    made : LayerData
+        The layer of its mask.
     changed : callable
         Told after every edit.
 
@@ -37,14 +67,17 @@ class PaintedMask:
     """
 
     def __init__(
-        self, viewer: ViewerModel, desk: Desk, case: OpenCase, *, changed: Callable[[], None] = lambda: None
+        self,
+        viewer: ViewerModel,
+        desk: Desk,
+        case: OpenCase,
+        *,
+        made: LayerData,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
-        from medseg.volume import Segmentation
-
-        made = labels_layer(Segmentation(case.mask, case.scan.geometry, case.labels), name=f"mask {case.case.id}")
         self.layer: Labels = viewer.add_labels(made.array, **made.arguments)
-        if not _shares(self.layer.data, case.mask):  # pragma: no cover - edits would go astray
-            raise RuntimeError("napari copied the mask")
+        if not np.shares_memory(self.layer.data, case.mask):  # pragma: no cover - edits would go astray
+            raise OutputError("napari copied the mask", where=case.case.id, remedy="Install another version of napari")
         self._desk = desk
         self._case = case
         self._changed = changed
@@ -110,9 +143,3 @@ class PaintedMask:
             history = getattr(self.layer, name, None)
             if history is not None:
                 history.clear()
-
-
-def _shares(shown: Any, mask: Any) -> bool:
-    import numpy as np
-
-    return bool(np.shares_memory(shown, mask))

@@ -12,23 +12,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info
-from napari.viewer import Viewer
+from napari.viewer import Viewer  # noqa: TC002 - napari finds out by the annotation that it is wanted
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from medseg.errors import MedsegError
 from medseg.review import Desk, compare
 from napari_plugin.background import Background
-from napari_plugin.bridge import image_layers
-from napari_plugin.painting import PaintedMask
+from napari_plugin.painting import PaintedMask, ShownCase
 from napari_plugin.planes import keep_upright
 from napari_plugin.review_panel import KEYS, Panel
 from napari_plugin.review_tools import TOOLS
+from napari_plugin.source import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
+    from napari.layers import Labels, Layer
     from qtpy.QtGui import QKeyEvent
 
     from medseg.review import Comparison, Entry, OpenCase
@@ -63,6 +64,8 @@ class ReviewDock(QWidget):  # type: ignore[misc] - Qt has no types here
         self._is_busy = False
         self._unflushed = False
         self._ahead: tuple[str, Future[Any]] | None = None
+        self._layers: list[Layer] = []
+        self._difference: Labels | None = None
         self._jobs = Background("review", self)
         self._reader = Background("review-ahead", self)
         self._flusher = Background("review-flush", self)
@@ -100,16 +103,11 @@ class ReviewDock(QWidget):  # type: ignore[misc] - Qt has no types here
             return
         ahead, self._ahead = self._ahead, None
 
-        def opened() -> OpenCase:
-            read = None
-            if ahead is not None and ahead[0] == case_id:
-                try:
-                    read = ahead[1].result()
-                except MedsegError:  # it is told when the case itself is read
-                    read = None
-            return desk.open(case_id, read)
+        def opened() -> ShownCase:
+            read = ahead[1].result() if ahead and ahead[0] == case_id and ahead[1].exception() is None else None
+            case = desk.open(case_id, read.case if read else None)
+            return read if read and read.case is case else ShownCase.of(case)
 
-        self._clear_layers()
         self._do(f"Reading {case_id} ...", opened, self._show)
 
     def next_case(self) -> None:
@@ -159,19 +157,18 @@ class ReviewDock(QWidget):  # type: ignore[misc] - Qt has no types here
 
     def compare(self) -> None:
         """Show where the mask differs from the version chosen, and the Dice of both; again to hide it."""
-        if _DIFFERENCE in self.viewer.layers:
-            self.viewer.layers.remove(_DIFFERENCE)
+        if self._difference is not None and self._difference.visible:
+            self._difference.visible = False
             return
         current = self._case()
         if current is None or self.desk is None:
             return
         versions = self.desk.versions(current.case)
         number = self.panel.version.currentData() or 0
-        now = current.segmentation
 
         def compared() -> Comparison:
             other = versions.read(number, labels=current.labels, onto=current.scan.geometry)
-            return compare(current.case.on_scan(other, current.scan), now)
+            return compare(current.case.on_scan(other, current.scan), current.segmentation)
 
         self._do(f"Comparing with version {number} ...", compared, self._show_difference)
 
@@ -284,8 +281,10 @@ class ReviewDock(QWidget):  # type: ignore[misc] - Qt has no types here
 
         def failed(error: BaseException) -> None:
             self._set_busy("")
-            self._say(str(error))
+            if self.desk is None or self.desk.open_case is None:
+                self._clear_layers()
             self._refresh()
+            self._say(str(error))
             show_error(str(error) if isinstance(error, MedsegError) else f"{type(error).__name__}: {error}")
 
         self._jobs.run(job, ended, failed)
@@ -298,13 +297,14 @@ class ReviewDock(QWidget):  # type: ignore[misc] - Qt has no types here
         if what:
             self._say(what)
 
-    def _show(self, case: OpenCase) -> None:
+    def _show(self, shown: ShownCase) -> None:
         if self.desk is None:  # pragma: no cover - put away meanwhile
             return
-        for made in image_layers(case.scan, name=case.case.id):
-            layer = self.viewer.add_image(made.array, **made.arguments)
-            layer.editable = False
-        self.painted = PaintedMask(self.viewer, self.desk, case, changed=self._edited)
+        case = shown.case
+        self._clear_layers()
+        self._layers = [self.viewer.add_image(made.array, **made.arguments) for made in shown.images]
+        self.painted = PaintedMask(self.viewer, self.desk, case, made=shown.mask, changed=self._edited)
+        self._layers.append(self.painted.layer)
         self.viewer.layers.selection.active = self.painted.layer
         for key, name in {"Control-Z": "undo", "Control-Shift-Z": "redo"}.items():
             self.painted.layer.bind_key(key, self._on_key(name), overwrite=True)
@@ -322,18 +322,22 @@ class ReviewDock(QWidget):  # type: ignore[misc] - Qt has no types here
 
         if self.painted is None:
             return
-        source = self.painted.layer.metadata["medseg"]
-        layer = self.viewer.add_labels(
-            source.display.view(found.difference_zyx),
+        display = self.painted.layer.metadata[KEY].display
+        if self._difference is not None:
+            self.viewer.layers.remove(self._difference)
+            self._layers.remove(self._difference)
+        self._difference = self.viewer.add_labels(
+            display.view(found.difference_zyx),
             name=_DIFFERENCE,
-            affine=source.display.affine,
+            affine=display.affine,
             units=("mm",) * 3,
             axis_labels=("z", "y", "x"),
             colormap=DirectLabelColormap(color_dict=_DIFFERENCE_COLOURS),
             features={"index": [0, 1, 2, 3], "name": ["equal", "added", "removed", "another label"]},
             opacity=0.8,
         )
-        layer.editable = False
+        self._difference.editable = False
+        self._layers.append(self._difference)
         self.viewer.layers.selection.active = self.painted.layer
         dice = ", ".join(f"{name} {'–' if value is None else f'{value:.3f}'}" for name, value in found.dice.items())
         self._say(
@@ -346,12 +350,12 @@ class ReviewDock(QWidget):  # type: ignore[misc] - Qt has no types here
         if desk is not None:
             following = desk.queue.next(case_id).case.id
             if following != case_id:
-                self._ahead = (following, self._reader.start(lambda: desk.read(following)))
+                self._ahead = (following, self._reader.start(lambda: ShownCase.of(desk.read(following))))
 
     def _edited(self) -> None:
         self._unflushed = True
-        if _DIFFERENCE in self.viewer.layers:  # it tells of the mask as it was
-            self.viewer.layers.remove(_DIFFERENCE)
+        if self._difference is not None:  # it tells of the mask as it was
+            self._difference.visible = False
 
     def _tick(self) -> None:
         if self.desk is None:
@@ -376,8 +380,14 @@ class ReviewDock(QWidget):  # type: ignore[misc] - Qt has no types here
         self.panel.status.setText(text)
 
     def _clear_layers(self) -> None:
-        self.painted = None
-        self.viewer.layers.clear()
+        """Take the case's layers away; others of the viewer stay."""
+        if self.painted is not None:
+            self.painted.layer.mode = "pan_zoom"  # the brush's outline goes before its layer
+        self.painted = self._difference = None
+        for layer in self._layers:
+            if layer in self.viewer.layers:
+                self.viewer.layers.remove(layer)
+        self._layers = []
 
     def _put_away(self) -> None:
         self._ahead = None

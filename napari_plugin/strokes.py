@@ -1,7 +1,7 @@
 """What was painted on a Labels layer, as an edit of the mask behind it. No Qt.
 
-napari tells of a stroke as a list of changes, each with the voxels it changed and their labels before. The layer shows a
-view of the mask (turned upright), so places in the view become places in the mask by their addresses in memory.
+napari tells of a stroke as a list of changes, each with the voxels it changed and their labels before. The layer shows
+a view of the mask (turned upright), so places in the view become places in the mask by their addresses in memory.
 """
 
 from __future__ import annotations

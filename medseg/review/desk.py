@@ -182,7 +182,7 @@ class Desk:
                 current.journal.append(edit)
 
     def keep(self, edit: Edit) -> None:
-        """Keep a part of an edit that is still being made, and is on the mask already; `edit` follows when it is whole."""
+        """Keep a part of an edit that is still being made and on the mask already; `edit` follows when it is whole."""
         with self._lock:
             if edit.n_voxels:
                 self._current().journal.append(edit)
