@@ -9,6 +9,7 @@ import numpy as np
 from medseg.errors import OutputError
 from medseg.volume import Segmentation
 from napari_plugin.bridge import image_layers, labels_layer
+from napari_plugin.planes import RANGE
 from napari_plugin.strokes import edit_of, within
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
     from medseg.review import Desk, OpenCase
     from napari_plugin.bridge import LayerData
+
+
+_LOOKED_AT = 64  # slices
 
 
 class ShownCase(NamedTuple):
@@ -44,6 +48,27 @@ class ShownCase(NamedTuple):
         return cls(case, image_layers(case.scan, name=case.case.id), labels_layer(mask, name=f"mask {case.case.id}"))
 
 
+def shown_in(viewer: ViewerModel, made: LayerData, layer: Any = None) -> Any:
+    """Show what was made in a layer that is there already, or in a new one where that cannot be; return the layer.
+
+    Layers are used again from case to case: to remove one may leave OpenGL drawing from memory that is gone (napari
+    issues 6472 and 8471).
+    """
+    arguments = made.arguments
+    if layer is None or layer not in viewer.layers or getattr(layer, "rgb", False) != arguments.get("rgb", False):
+        add = viewer.add_labels if made.kind == "labels" else viewer.add_image
+        return add(made.array, **arguments)
+    layer.data = made.array
+    for name in ("affine", "name", "metadata", "colormap", "features"):
+        if name in arguments and (name != "colormap" or made.kind == "labels"):
+            setattr(layer, name, arguments[name])
+    if "contrast_limits" in arguments:
+        layer.contrast_limits_range = arguments["metadata"].get(RANGE) or arguments["contrast_limits"]
+        layer.contrast_limits = arguments["contrast_limits"]
+    layer.visible = layer.editable = True
+    return layer
+
+
 class PaintedMask:
     """The layer of the open case's mask.
 
@@ -57,6 +82,8 @@ class PaintedMask:
         The case on the desk. Its mask is shown and painted on, not copied.
     made : LayerData
         The layer of its mask.
+    layer : Labels, optional
+        A layer to show it in; by default one is added.
     changed : callable
         Told after every edit.
 
@@ -73,9 +100,10 @@ class PaintedMask:
         case: OpenCase,
         *,
         made: LayerData,
+        layer: Labels | None = None,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        self.layer: Labels = viewer.add_labels(made.array, **made.arguments)
+        self.layer: Labels = shown_in(viewer, made, layer)
         if not np.shares_memory(self.layer.data, case.mask):  # pragma: no cover - edits would go astray
             raise OutputError("napari copied the mask", where=case.case.id, remedy="Install another version of napari")
         self._desk = desk
@@ -88,10 +116,25 @@ class PaintedMask:
         self.layer.events.labels_update.connect(self._on_update)
         self.layer.events.paint.connect(self._on_stroke)
 
+    def release(self) -> None:
+        """Keep no more of what happens to the layer: another case is shown in it."""
+        self.layer.mode = "pan_zoom"
+        self.layer.editable = False
+        self.layer.events.labels_update.disconnect(self._on_update)
+        self.layer.events.paint.disconnect(self._on_stroke)
+
     def refresh(self) -> None:
         """Show what was done to the mask elsewhere."""
         self.layer.refresh()
         self._changed()
+
+    def show_largest_slice(self, viewer: ViewerModel) -> None:
+        """Go to where the mask is largest, more or less, or to the middle of the scan where it is empty."""
+        shown = self.layer.data
+        step = max(1, len(shown) // _LOOKED_AT)
+        sizes = np.array([np.count_nonzero(slice_yx) for slice_yx in shown[::step]])
+        index = int(sizes.argmax()) * step if sizes.any() else len(shown) // 2
+        viewer.dims.set_point(viewer.dims.ndim - 3, self.layer.data_to_world((index, 0, 0))[0])
 
     def undo(self) -> bool:
         """Take the last edit back; tell whether there was one."""

@@ -6,7 +6,6 @@ what `medseg.review.Desk` has on it and calls it, no more.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,27 +16,25 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from medseg.errors import MedsegError
-from medseg.review import Desk, compare
+from medseg.review import Desk, compare, mask_elsewhere
 from napari_plugin.background import Background
-from napari_plugin.painting import PaintedMask, ShownCase
+from napari_plugin.difference import difference_layer, said_of
+from napari_plugin.painting import PaintedMask, ShownCase, shown_in
 from napari_plugin.planes import keep_upright
 from napari_plugin.review_panel import KEYS, Panel
 from napari_plugin.review_tools import TOOLS
-from napari_plugin.source import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
-    from napari.layers import Labels, Layer
+    from napari.layers import Image, Labels
     from qtpy.QtGui import QKeyEvent
 
     from medseg.review import Comparison, Entry, OpenCase
 
 _FLUSH_MS = 1000
 _CLOCK_MS = 1000
-_DIFFERENCE = "difference"
-_DIFFERENCE_COLOURS = {None: "transparent", 0: "transparent", 1: "#4daf4a", 2: "#e41a1c", 3: "#ffb000"}
 
 
 class ReviewDock(QWidget):  # type: ignore[misc] - Qt has no types here
@@ -64,7 +61,8 @@ class ReviewDock(QWidget):  # type: ignore[misc] - Qt has no types here
         self._is_busy = False
         self._unflushed = False
         self._ahead: tuple[str, Future[Any]] | None = None
-        self._layers: list[Layer] = []
+        self._images: list[Image] = []
+        self._mask: Labels | None = None
         self._difference: Labels | None = None
         self._jobs = Background("review", self)
         self._reader = Background("review-ahead", self)
@@ -164,13 +162,16 @@ class ReviewDock(QWidget):  # type: ignore[misc] - Qt has no types here
         if current is None or self.desk is None:
             return
         versions = self.desk.versions(current.case)
-        number = self.panel.version.currentData() or 0
+        chosen = self.panel.version.currentData() or 0
 
         def compared() -> Comparison:
-            other = versions.read(number, labels=current.labels, onto=current.scan.geometry)
-            return compare(current.case.on_scan(other, current.scan), current.segmentation)
+            if isinstance(chosen, int):
+                other = versions.read(chosen, labels=current.labels, onto=current.scan.geometry)
+            else:
+                other = mask_elsewhere(current.case, Path(chosen), current.scan)
+            return compare(current.segmentation, other).turned()
 
-        self._do(f"Comparing with version {number} ...", compared, self._show_difference)
+        self._do("Comparing ...", compared, self._show_difference)
 
     def use(self, tool: str) -> None:
         """Use a tool of `TOOLS` on the label that is selected."""
@@ -225,6 +226,7 @@ class ReviewDock(QWidget):  # type: ignore[misc] - Qt has no types here
         for name, button in panel.tools.items():
             button.clicked.connect(lambda _=False, tool=name: self.use(tool))
         panel.open.clicked.connect(self._choose_folder)
+        panel.other.clicked.connect(self._choose_other)
         panel.queue.cellDoubleClicked.connect(lambda row, _: self.open_case(panel.case_in(row)))
         panel.reason_given.connect(self.reject)
         panel.limits_changed.connect(self._limit)
@@ -237,6 +239,11 @@ class ReviewDock(QWidget):  # type: ignore[misc] - Qt has no types here
         if folder:
             scans = QFileDialog.getExistingDirectory(self, "Where the scans are (cancel where the folder tells)")
             self.open_folder(Path(folder), [Path(scans)] if scans else ())
+
+    def _choose_other(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Masks of a second model, or of another reviewer")
+        if folder:
+            self.panel.add_other(Path(folder))
 
     def _case(self) -> OpenCase | None:
         return None if self.desk is None or self._is_busy else self.desk.open_case
@@ -282,7 +289,7 @@ class ReviewDock(QWidget):  # type: ignore[misc] - Qt has no types here
         def failed(error: BaseException) -> None:
             self._set_busy("")
             if self.desk is None or self.desk.open_case is None:
-                self._clear_layers()
+                self._hide()
             self._refresh()
             self._say(str(error))
             show_error(str(error) if isinstance(error, MedsegError) else f"{type(error).__name__}: {error}")
@@ -301,15 +308,18 @@ class ReviewDock(QWidget):  # type: ignore[misc] - Qt has no types here
         if self.desk is None:  # pragma: no cover - put away meanwhile
             return
         case = shown.case
-        self._clear_layers()
-        self._layers = [self.viewer.add_image(made.array, **made.arguments) for made in shown.images]
-        self.painted = PaintedMask(self.viewer, self.desk, case, made=shown.mask, changed=self._edited)
-        self._layers.append(self.painted.layer)
-        self.viewer.layers.selection.active = self.painted.layer
+        self._hide()
+        before = [*self._images, *[None] * len(shown.images)]
+        self._images = [shown_in(self.viewer, *pair) for pair in zip(shown.images, before, strict=False)]
+        self.painted = PaintedMask(
+            self.viewer, self.desk, case, made=shown.mask, layer=self._mask, changed=self._edited
+        )
+        self._mask = self.painted.layer
+        self.viewer.layers.selection.active = self._mask
         for key, name in {"Control-Z": "undo", "Control-Shift-Z": "redo"}.items():
-            self.painted.layer.bind_key(key, self._on_key(name), overwrite=True)
+            self._mask.bind_key(key, self._on_key(name), overwrite=True)
         self._limit()
-        _show_largest_slice(self.viewer, self.painted)
+        self.painted.show_largest_slice(self.viewer)
         brought = f" {case.recovered} unsaved edits were brought back." if case.recovered else ""
         self._say(f"{case.case.id}.{brought}")
         if brought:
@@ -318,31 +328,11 @@ class ReviewDock(QWidget):  # type: ignore[misc] - Qt has no types here
         self._read_ahead(case.case.id)
 
     def _show_difference(self, found: Comparison) -> None:
-        from napari.utils.colormaps import DirectLabelColormap
-
         if self.painted is None:
             return
-        display = self.painted.layer.metadata[KEY].display
-        if self._difference is not None:
-            self.viewer.layers.remove(self._difference)
-            self._layers.remove(self._difference)
-        self._difference = self.viewer.add_labels(
-            display.view(found.difference_zyx),
-            name=_DIFFERENCE,
-            affine=display.affine,
-            units=("mm",) * 3,
-            axis_labels=("z", "y", "x"),
-            colormap=DirectLabelColormap(color_dict=_DIFFERENCE_COLOURS),
-            features={"index": [0, 1, 2, 3], "name": ["equal", "added", "removed", "another label"]},
-            opacity=0.8,
-        )
-        self._difference.editable = False
-        self._layers.append(self._difference)
+        self._difference = difference_layer(self.viewer, found, self.painted.layer, self._difference)
         self.viewer.layers.selection.active = self.painted.layer
-        dice = ", ".join(f"{name} {'–' if value is None else f'{value:.3f}'}" for name, value in found.dice.items())
-        self._say(
-            f"{found.voxels_differing} voxels differ. Dice: {dice}. Green added, red removed, amber another label."
-        )
+        self._say(said_of(found))
 
     def _read_ahead(self, case_id: str) -> None:
         """Read the case that comes next while this one is looked at."""
@@ -379,52 +369,24 @@ class ReviewDock(QWidget):  # type: ignore[misc] - Qt has no types here
     def _say(self, text: str) -> None:
         self.panel.status.setText(text)
 
-    def _clear_layers(self) -> None:
-        """Take the case's layers away; others of the viewer stay."""
+    def _hide(self) -> None:
+        """Show none of the case any more; its layers wait for the next one."""
         if self.painted is not None:
-            self.painted.layer.mode = "pan_zoom"  # the brush's outline goes before its layer
-        self.painted = self._difference = None
-        for layer in self._layers:
-            if layer in self.viewer.layers:
-                self.viewer.layers.remove(layer)
-        self._layers = []
+            self.painted.release()
+            self.painted = None
+        for layer in (*self._images, self._mask, self._difference):
+            if layer is not None:
+                layer.visible = False
 
     def _put_away(self) -> None:
         self._ahead = None
         if self.desk is not None:
-            self._clear_layers()
+            self._hide()
             self.desk.close()
             self.desk = None
 
 
-def _show_largest_slice(viewer: Viewer, painted: PaintedMask) -> None:
-    """Go to the middle of the mask, or of the scan where it is empty."""
-    import numpy as np
-
-    shown = painted.layer.data
-    sizes = np.array([np.count_nonzero(slice_yx) for slice_yx in shown[:: max(1, len(shown) // 64)]])
-    index = int(sizes.argmax()) * max(1, len(shown) // 64) if sizes.any() else len(shown) // 2
-    world = painted.layer.data_to_world((index, 0, 0))
-    if viewer.dims.order[0] == viewer.dims.ndim - 3:
-        viewer.dims.set_point(0, world[0])
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Open napari on a folder under review; what ``medseg review FOLDER`` starts."""
-    parser = argparse.ArgumentParser(prog="python -m napari_plugin.review", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--reviewer", required=True)
-    parser.add_argument("--images", type=Path, action="append", default=[])
-    asked = parser.parse_args(arguments)
-    import napari
-
-    viewer = napari.Viewer(title=f"medseg review – {asked.folder.name}")
-    dock = ReviewDock(viewer, asked.folder, who=asked.reviewer, images=asked.images)
-    viewer.window.add_dock_widget(dock, name="Review", area="right")
-    napari.run()
-    dock.close_review()
-    return 0
-
-
 if __name__ == "__main__":
+    from napari_plugin.review_program import main
+
     sys.exit(main())

@@ -93,6 +93,10 @@ class Panel(QWidget):  # type: ignore[misc] - Qt has no types here
         self.reason.lineEdit().returnPressed.connect(self.reason_given)
         self.version = QComboBox()
         self.version.setToolTip("The version to compare with; 0 is the prediction")
+        self.other = _plain_button(
+            "Other ...", "Compare with the masks of another folder: a second model's, a colleague's"
+        )
+        self.others: list[Path] = []
         self.sigma = _number(1.5, low=0.1, high=50, tip="Width of the smoothing")
         self.sigma.setSuffix(" mm")
         self.only = QCheckBox("Paint only from")
@@ -149,6 +153,14 @@ class Panel(QWidget):  # type: ignore[misc] - Qt has no types here
         for version in versions(current.case).all():
             text = "0: prediction" if version.number == 0 else f"{version.number}: {version.who}"
             self.version.addItem(text, version.number)
+        for folder in self.others:
+            self.version.addItem(folder.name, str(folder))
+
+    def add_other(self, folder: Path) -> None:
+        """Offer the masks of another folder to compare with, and choose them."""
+        self.others.append(folder)
+        self.version.addItem(folder.name, str(folder))
+        self.version.setCurrentIndex(self.version.count() - 1)
 
     def show_seconds(self, seconds: float) -> None:
         """Show the time spent on the case."""
@@ -198,8 +210,9 @@ class Panel(QWidget):  # type: ignore[misc] - Qt has no types here
         box = QGroupBox("Look")
         rows = QVBoxLayout(box)
         rows.addLayout(_grid([self.buttons[name] for name in ("toggle_mask", "toggle_outline", "compare")]))
-        line = QFormLayout()
-        line.addRow("with version", self.version)
+        line = QHBoxLayout()
+        for widget, stretch in ((QLabel("with"), 0), (self.version, 1), (self.other, 0)):
+            line.addWidget(widget, stretch)
         rows.addLayout(line)
         return box
 

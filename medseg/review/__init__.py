@@ -16,7 +16,7 @@ What is under review stays as it is: the predicted mask is version 0.
 from __future__ import annotations
 
 from medseg.review.agreement import Agreement, agreement
-from medseg.review.cases import REVIEW, ReviewCase, find_cases
+from medseg.review.cases import REVIEW, ReviewCase, find_cases, mask_elsewhere
 from medseg.review.changes import Edit
 from medseg.review.desk import Desk
 from medseg.review.export import ExportReport, export_reviewed
@@ -45,4 +45,5 @@ __all__ = [
     "compare",
     "export_reviewed",
     "find_cases",
+    "mask_elsewhere",
 ]

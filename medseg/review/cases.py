@@ -163,6 +163,21 @@ def find_cases(folder: Path, images: Sequence[Path] = ()) -> tuple[ReviewCase, .
     return cases
 
 
+def mask_elsewhere(case: ReviewCase, folder: Path, scan: Volume) -> Segmentation:
+    """Return the mask that another folder holds of a case: a second model's, or another reviewer's.
+
+    Raises
+    ------
+    InputError
+        Where the folder has none of the case's id.
+    """
+    path = masks_in(folder).get(case.id)
+    if path is None:
+        raise InputError("the other folder has no mask of the case", where=case.id, remedy="Choose another folder")
+    labels = named_labels(folder)
+    return read_segmentation(path, labels=labels if len(labels) else case.labels, onto=scan.geometry)
+
+
 def manifest_of(folder: Path) -> dict[str, Any]:
     """Return the manifest of an output folder, its parts of the expected kind.
 

@@ -232,6 +232,19 @@ class Comparison:
     difference_zyx: NDArray[np.uint8]
     geometry: Geometry
 
+    def turned(self) -> Comparison:
+        """Return the same with first and second exchanged; the grid stays the first mask's.
+
+        Examples
+        --------
+        >>> from medseg.geometry import Geometry
+        >>> grid = Geometry((1, 1, 4), np.eye(4))
+        >>> Comparison({}, 3, np.array([[[0, 1, 2, 3]]], np.uint8), grid).turned().difference_zyx.ravel().tolist()
+        [0, 2, 1, 3]
+        """
+        swapped = np.array([0, REMOVED, ADDED, CHANGED], np.uint8)[self.difference_zyx]
+        return Comparison(self.dice, self.voxels_differing, swapped, self.geometry)
+
 
 ADDED, REMOVED, CHANGED = 1, 2, 3
 
