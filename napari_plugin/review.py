@@ -37,7 +37,7 @@ _FLUSH_MS = 1000
 _CLOCK_MS = 1000
 
 
-class ReviewDock(QWidget):  # type: ignore[misc] - Qt has no types here
+class ReviewDock(QWidget):
     """Judge the masks of a folder, case by case.
 
     Parameters

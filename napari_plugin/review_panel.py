@@ -60,7 +60,7 @@ _COLUMNS = ("case", "status", "confidence", "flags")
 _FOCUS = Qt.FocusPolicy.TabFocus  # a click leaves the keys to the picture
 
 
-class Panel(QWidget):  # type: ignore[misc] - Qt has no types here
+class Panel(QWidget):
     """The fields of the dock; it knows nothing of what they do.
 
     Parameters
@@ -129,7 +129,7 @@ class Panel(QWidget):  # type: ignore[misc] - Qt has no types here
         self.folder.setText(f"{folder.name}, reviewed by {who}")
         self.folder.setToolTip(str(folder))
         self.who.setText(who)
-        self.who.setEnabled(False)
+        self.who.setVisible(False)
 
     def show_queue(self, queue: Queue, current: OpenCase | None, versions: Callable[[ReviewCase], Versions]) -> None:
         """Write the queue and the open case into the fields."""

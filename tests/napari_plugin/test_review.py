@@ -252,7 +252,7 @@ def test_a_mirrored_scan_is_edited_where_it_is(folder: Path, drive: Callable[...
     case = person.dock.desk.open_case
     layer = person.dock.painted.layer
     z, y, x = (int(n) for n in np.argwhere(layer.data == 2)[0])
-    person.paint(z, y - 12, x, label=2)
+    person.paint(z, y + 25, x, label=2)
     changed = np.argwhere(case.mask != truth())
     assert len(changed)
     shown = np.argwhere(layer.data != layer.metadata["medseg"].display.view(truth()))
@@ -317,9 +317,9 @@ def test_an_error_is_told_and_the_window_lives(
 ) -> None:
     told: list[str] = []
     monkeypatch.setattr("napari_plugin.review.show_error", told.append)
+    (folder / "images" / "b.nii.gz").write_bytes(b"damaged")
     person = drive(folder)
     person.wait_for("a")
-    (folder / "images" / "b.nii.gz").write_bytes(b"damaged")
     person.press("s")
     person.wait()
     assert "nothing was changed" in told[0]

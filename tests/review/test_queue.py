@@ -10,12 +10,13 @@ import pytest
 
 from medseg.errors import InputError
 from medseg.io import write_segmentation, write_volume
-from medseg.review import Desk, Event, Queue, find_cases
+from medseg.review import Desk, Event, Queue, find_cases, mask_elsewhere
 from medseg.review.queue import MASK_CHANGED
 from medseg.volume import Segmentation, Volume
 from tests.review.conftest import GRID, LABELS, mask_of, scan_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -108,3 +109,13 @@ def test_a_mask_on_another_grid_is_refused(out: Path, scans: Path) -> None:
     with pytest.raises(GeometryError, match="as its scan"):
         desk.open("a")
     desk.close()
+
+
+def test_a_second_models_mask_of_the_case(out: Path, scans: Path, make_out: Callable[..., Path]) -> None:
+    other = make_out("other", shift=1)
+    case = find_cases(out, [scans])[0]
+    found = mask_elsewhere(case, other, case.read_image())
+    assert np.array_equal(found.array, mask_of(1))
+    (other / "a" / "segmentation.nii.gz").unlink()
+    with pytest.raises(InputError, match="no mask of the case"):
+        mask_elsewhere(case, other, case.read_image())
