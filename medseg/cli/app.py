@@ -42,6 +42,7 @@ from medseg.cli.options import (
     rule_of,
     words_of,
 )
+from medseg.cli.review import review
 from medseg.errors import MedsegError
 from medseg.progress import Cancelled
 
@@ -298,3 +299,4 @@ def evaluate(
 
 app.command("import")(import_)
 app.command()(export)
+app.command()(review)
