@@ -90,7 +90,9 @@ class Panel(QWidget):
         self.reason.setEditable(True)
         self.reason.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.reason.addItems(["", *REASONS])
-        self.reason.lineEdit().returnPressed.connect(self.reason_given)
+        self._typed = QLineEdit()
+        self.reason.setLineEdit(self._typed)
+        self._typed.returnPressed.connect(self.reason_given)
         self.version = QComboBox()
         self.version.setToolTip("The version to compare with; 0 is the prediction")
         self.other = _plain_button(
@@ -121,7 +123,8 @@ class Panel(QWidget):
 
     def case_in(self, row: int) -> str:
         """Return the id of the case in a row of the queue."""
-        return str(self.queue.item(row, 0).text())
+        item = self.queue.item(row, 0)
+        return "" if item is None else str(item.text())
 
     # -- what the dock writes -------------------------------------------------------------------------------
     def show_folder(self, folder: Path, who: str) -> None:
@@ -174,7 +177,7 @@ class Panel(QWidget):
     def ask_reason(self) -> None:
         """Put the cursor where the reason goes."""
         self.reason.setFocus()
-        self.reason.lineEdit().selectAll()
+        self._typed.selectAll()
 
     # -- inside ---------------------------------------------------------------------------------------------
     def _button(self, name: str) -> QPushButton:
@@ -225,8 +228,8 @@ class Panel(QWidget):
             line.addWidget(widget)
         rows.addLayout(line)
         limits = QHBoxLayout()
-        for widget in (self.only, self.low, QLabel("to"), self.high):
-            limits.addWidget(widget)
+        for part in (self.only, self.low, QLabel("to"), self.high):
+            limits.addWidget(part)
         rows.addLayout(limits)
         return box
 
