@@ -10,7 +10,7 @@ from medseg.errors import OutputError
 from medseg.volume import Segmentation
 from napari_plugin.bridge import image_layers, labels_layer
 from napari_plugin.planes import RANGE
-from napari_plugin.strokes import edit_of, within
+from napari_plugin.strokes import as_it_is, edit_of, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels
 
-    from medseg.review import Desk, OpenCase
+    from medseg.review import Desk, Edit, OpenCase
     from napari_plugin.bridge import LayerData
 
 
@@ -78,14 +78,14 @@ class PaintedMask:
         Where the layer is added.
     desk : Desk
         What keeps the edits.
-    case : OpenCase
+    shown : ShownCase
         The case on the desk. Its mask is shown and painted on, not copied.
-    made : LayerData
-        The layer of its mask.
     layer : Labels, optional
         A layer to show it in; by default one is added.
     changed : callable
         Told after every edit.
+    told : callable
+        Told in a sentence why a stroke was taken back.
 
     Attributes
     ----------
@@ -97,19 +97,23 @@ class PaintedMask:
         self,
         viewer: ViewerModel,
         desk: Desk,
-        case: OpenCase,
+        shown: ShownCase,
         *,
-        made: LayerData,
         layer: Labels | None = None,
         changed: Callable[[], None] = lambda: None,
+        told: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.layer: Labels = shown_in(viewer, made, layer)
+        self.layer: Labels = shown_in(viewer, shown.mask, layer)
+        case = shown.case
         if not np.shares_memory(self.layer.data, case.mask):  # pragma: no cover - edits would go astray
             raise OutputError("napari copied the mask", where=case.case.id, remedy="Install another version of napari")
         self._desk = desk
         self._case = case
         self._changed = changed
+        self._told = told
         self._kept: list[Any] = []
+        self._pending: Edit | None = None
+        self._mode = "pan_zoom"
         self.limits: tuple[float, float] | None = None
         self.layer.selected_label = next(iter(case.labels.ids), 1)
         self.layer.n_edit_dimensions = 2
@@ -118,10 +122,19 @@ class PaintedMask:
 
     def release(self) -> None:
         """Keep no more of what happens to the layer: another case is shown in it."""
+        self.settle()
         self.layer.mode = "pan_zoom"
         self.layer.editable = False
         self.layer.events.labels_update.disconnect(self._on_update)
         self.layer.events.paint.disconnect(self._on_stroke)
+
+    def hold(self, *, is_held: bool) -> None:
+        """Let nobody paint while something is done to the mask elsewhere; the brush comes back afterwards."""
+        if is_held:
+            self._mode = str(self.layer.mode)
+        self.layer.editable = not is_held
+        if not is_held:
+            self.layer.mode = self._mode
 
     def refresh(self) -> None:
         """Show what was done to the mask elsewhere."""
@@ -149,36 +162,65 @@ class PaintedMask:
             self.refresh()
         return is_done
 
+    def settle(self) -> None:
+        """Bring the journal in line with the mask: some strokes are told of early, and those given up not at all."""
+        self._finish_pending()
+        self._keep(list(getattr(self.layer, "_staged_history", ())))
+
     def _on_update(self, event: Any = None) -> None:
-        """Keep what the stroke has painted so far; napari tells of it when the button is let go."""
-        staged = list(getattr(self.layer, "_staged_history", ()))
-        if len(staged) < len(self._kept):  # the stroke was given up, and napari took it back
-            self._desk.keep(self._edit(self._kept, everywhere=True))
+        """Keep what a stroke has painted so far; napari tells of it when the button is let go."""
+        self.settle()
+
+    def _keep(self, atoms: list[Any]) -> None:
+        """Keep the part of a stroke that is not kept yet; what was kept of one given up is taken back."""
+        goes_on = len(atoms) >= len(self._kept) and all(a is b for a, b in zip(self._kept, atoms, strict=False))
+        if not goes_on:
+            self._desk.keep(as_it_is(self._kept, mask=self._case.mask, shown=self.layer.data))
             self._kept = []
-        new = staged[len(self._kept) :]
+        new = atoms[len(self._kept) :]
         if new:
             self._desk.keep(self._edit(new))
-            self._kept = staged
+        self._kept = atoms
 
     def _on_stroke(self, event: Any) -> None:
-        """Take a whole stroke as one edit that can be undone."""
+        """Take a whole stroke as one edit, once the mask holds it."""
+        self._finish_pending()
         atoms = list(event.value)
-        rest = atoms[len(self._kept) :]
-        if rest:
-            self._desk.keep(self._edit(rest))
+        self._keep(atoms)
         self._kept = []
         edit = self._edit(atoms)
+        if np.array_equal(self._case.mask.reshape(-1)[edit.indices], edit.after):
+            self._finish(edit)
+        else:  # a polygon
+            self._pending = edit
+
+    def _finish_pending(self) -> None:
+        if self._pending is not None:
+            edit, self._pending = self._pending, None
+            self._finish(edit)
+
+    def _finish(self, edit: Edit) -> None:
+        unknown = np.setdiff1d(edit.after, [0, *self._case.labels.ids])
+        if len(unknown):
+            self._take_back(edit.inverse())
+            names = ", ".join(f"{label.id} ({label.name})" for label in self._case.labels)
+            self._told(f"The label {unknown[0]} is none of the mask's, and nothing was painted; choose one of {names}.")
+            return
         if self.limits is not None:
             edit, back = within(edit, image_zyx=self._case.scan.array[0], low=self.limits[0], high=self.limits[1])
-            back.apply(self._case.mask)
-            self._desk.keep(back)
-            self.layer.refresh()
+            self._take_back(back)
         self._desk.edit(edit, is_made=True, is_kept=True)
         self._forget()
         self._changed()
 
-    def _edit(self, atoms: list[Any], *, everywhere: bool = False) -> Any:
-        return edit_of(atoms, mask=self._case.mask, shown=self.layer.data, everywhere=everywhere)
+    def _take_back(self, back: Edit) -> None:
+        back.apply(self._case.mask)
+        self._desk.keep(back)
+        self._forget()
+        self.layer.refresh()
+
+    def _edit(self, atoms: list[Any]) -> Edit:
+        return edit_of(atoms, mask=self._case.mask, shown=self.layer.data)
 
     def _forget(self) -> None:
         """Let napari forget its own list of strokes: the desk's is bounded in bytes, and knows of the tools."""

@@ -246,6 +246,8 @@ class ReviewDock(QWidget):
             self.panel.add_other(Path(folder))
 
     def _case(self) -> OpenCase | None:
+        if self.painted is not None:
+            self.painted.settle()
         return None if self.desk is None or self._is_busy else self.desk.open_case
 
     def _go(self, step: int) -> None:
@@ -300,7 +302,7 @@ class ReviewDock(QWidget):
         self._is_busy = bool(what)
         self.panel.set_busy(bool(what))
         if self.painted is not None and self.painted.layer in self.viewer.layers:
-            self.painted.layer.editable = not what
+            self.painted.hold(is_held=bool(what))
         if what:
             self._say(what)
 
@@ -312,7 +314,7 @@ class ReviewDock(QWidget):
         before = [*self._images, *[None] * len(shown.images)]
         self._images = [shown_in(self.viewer, *pair) for pair in zip(shown.images, before, strict=False)]
         self.painted = PaintedMask(
-            self.viewer, self.desk, case, made=shown.mask, layer=self._mask, changed=self._edited
+            self.viewer, self.desk, shown, layer=self._mask, changed=self._edited, told=self._say
         )
         self._mask = self.painted.layer
         self.viewer.layers.selection.active = self._mask

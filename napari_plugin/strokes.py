@@ -19,44 +19,41 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def edit_of(atoms: Iterable[Any], *, mask: NDArray[Any], shown: NDArray[Any], everywhere: bool = False) -> Edit:
-    """Return what a stroke changed; the mask holds it already.
+def edit_of(atoms: Iterable[Any], *, mask: NDArray[Any], shown: NDArray[Any]) -> Edit:
+    """Return what a stroke changes; whether the mask holds it already does not matter.
 
     Parameters
     ----------
     atoms : iterable
-        napari's changes: (indices, labels before, labels after), or from napari 0.9 on objects with `slice_key`, `mask`
-        and `old_values`.
+        napari's changes: (indices, labels before, labels after), or from napari 0.9 on objects with `slice_key`,
+        `mask`, `old_values` and `new_value`.
     mask : (Z, Y, X) unsigned integer
         The mask, in C order.
     shown : unsigned integer
         The layer's data: a view of `mask`.
-    everywhere : bool
-        Whether voxels that are now as they were before belong to it, too.
 
     Examples
     --------
     >>> mask = np.zeros((2, 3, 4), np.uint8)
-    >>> shown = mask[::-1]
-    >>> shown[0, 1, 2] = 5
     >>> stroke = [((np.array([0]), np.array([1]), np.array([2])), np.array([0], np.uint8), 5)]
-    >>> edit = edit_of(stroke, mask=mask, shown=shown)
+    >>> edit = edit_of(stroke, mask=mask, shown=mask[::-1])
     >>> np.unravel_index(edit.indices, mask.shape), edit.after.tolist()
     ((array([1]), array([1]), array([2])), [5])
     """
-    places: list[NDArray[np.int64]] = []
-    labels: list[NDArray[Any]] = []
-    for atom in atoms:
-        at, before = _changed(atom, shown.ndim)
-        places.append(_flat(at, mask=mask, shown=shown))
-        labels.append(before)
-    if not places:
-        return Edit.of_voxels(mask.shape, np.zeros(0, np.int64), before=mask[:0].ravel(), after=mask[:0].ravel())
-    voxels, first = np.unique(np.concatenate(places), return_index=True)  # of a voxel painted twice, what was first
-    before = np.concatenate(labels)[first]
-    after = mask.reshape(-1)[voxels]
-    changed = (before != after) | everywhere
-    return Edit.of_voxels(mask.shape, voxels[changed], before=before[changed], after=after[changed])
+    places, before, after = _gathered(atoms, mask=mask, shown=shown)
+    voxels, first = np.unique(places, return_index=True)  # of a voxel painted twice, what was first
+    _, last = np.unique(places[::-1], return_index=True)
+    old, new = before[first], after[::-1][last]
+    changed = old != new
+    return Edit.of_voxels(mask.shape, voxels[changed], before=old[changed], after=new[changed])
+
+
+def as_it_is(atoms: Iterable[Any], *, mask: NDArray[Any], shown: NDArray[Any]) -> Edit:
+    """Return an edit that writes what the mask holds now wherever a stroke was, also where nothing changed."""
+    places, _, _ = _gathered(atoms, mask=mask, shown=shown)
+    voxels = np.unique(places)
+    now = mask.reshape(-1)[voxels]
+    return Edit.of_voxels(mask.shape, voxels, before=now, after=now)
 
 
 def within(edit: Edit, *, image_zyx: NDArray[Any], low: float, high: float) -> tuple[Edit, Edit]:
@@ -92,18 +89,30 @@ def within(edit: Edit, *, image_zyx: NDArray[Any], low: float, high: float) -> t
     return kept, back
 
 
-def _changed(atom: Any, ndim: int) -> tuple[tuple[NDArray[Any], ...], NDArray[Any]]:
-    """Return the indices of the changed voxels in the layer, and their labels before."""
+def _gathered(
+    atoms: Iterable[Any], *, mask: NDArray[Any], shown: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]:
+    """Return every voxel that was changed, as often as it was, in order: its place in the mask, and both labels."""
+    places, before, after = [np.zeros(0, np.int64)], [mask[:0].ravel()], [mask[:0].ravel()]
+    for atom in atoms:
+        at, old, new = _changed(atom, shown.ndim)
+        places.append(_flat(at, mask=mask, shown=shown))
+        before.append(np.broadcast_to(old, at[0].shape).astype(mask.dtype))
+        after.append(np.broadcast_to(new, at[0].shape).astype(mask.dtype))
+    return np.concatenate(places), np.concatenate(before), np.concatenate(after)
+
+
+def _changed(atom: Any, ndim: int) -> tuple[tuple[NDArray[Any], ...], Any, Any]:
+    """Return the indices of the changed voxels in the layer, and their labels before and after."""
     if not hasattr(atom, "slice_key"):
-        indices, before = atom[0], np.asarray(atom[1])
+        indices, old, new = atom
         at = tuple(np.broadcast_arrays(*(np.asarray(index) for index in indices)))
-        return tuple(a.ravel() for a in at), np.broadcast_to(before, at[0].shape).ravel()
+        return tuple(a.ravel() for a in at), np.asarray(old).ravel(), np.asarray(new).ravel()
     starts = [part.start or 0 for part in atom.slice_key]
     lengths = [part.stop - (part.start or 0) for part in atom.slice_key]
     inside = np.ones(lengths, np.bool_) if atom.mask is None else np.asarray(atom.mask).reshape(lengths)
     at = tuple(index + start for index, start in zip(np.nonzero(inside), starts, strict=True))
-    old = np.asarray(atom.old_values)
-    return at[-ndim:], np.broadcast_to(old.ravel() if old.ndim else old, at[0].shape)
+    return at[-ndim:], np.asarray(atom.old_values).ravel(), np.asarray(atom.new_value).ravel()
 
 
 def _flat(at: tuple[NDArray[Any], ...], *, mask: NDArray[Any], shown: NDArray[Any]) -> NDArray[np.int64]:
