@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from napari.layers import Image, Labels
 
 from medseg.errors import OutputError
 from medseg.volume import Segmentation
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari.components import ViewerModel
-    from napari.layers import Labels
 
     from medseg.review import Desk, Edit, OpenCase
     from napari_plugin.bridge import LayerData
@@ -56,8 +56,9 @@ def shown_in(viewer: ViewerModel, made: LayerData, layer: Any = None) -> Any:
     """
     arguments = made.arguments
     if layer is None or layer not in viewer.layers or getattr(layer, "rgb", False) != arguments.get("rgb", False):
-        add = viewer.add_labels if made.kind == "labels" else viewer.add_image
-        return add(made.array, **arguments)
+        new = (Labels if made.kind == "labels" else Image)(made.array, **arguments)
+        viewer.add_layer(new)  # the layer itself is kept: what a viewer in a plugin's hands returns hides parts of it
+        return new
     layer.data = made.array
     for name in ("affine", "name", "metadata", "colormap", "features"):
         if name in arguments and (name != "colormap" or made.kind == "labels"):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info
-from napari.viewer import Viewer  # noqa: TC002 - napari finds out by the annotation that it is wanted
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QFileDialog, QWidget
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
+    import napari.viewer
     from napari.layers import Image, Labels
     from qtpy.QtGui import QKeyEvent
 
@@ -52,7 +52,9 @@ class ReviewDock(QWidget):
         Where the scans are, where the folder does not tell.
     """
 
-    def __init__(self, viewer: Viewer, folder: Path | None = None, who: str = "", images: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, viewer: napari.viewer.Viewer, folder: Path | None = None, who: str = "", images: Sequence[Path] = ()
+    ) -> None:  # napari looks for the annotation just so
         super().__init__()
         self.viewer = viewer
         self.desk: Desk | None = None
