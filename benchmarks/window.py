@@ -1,7 +1,7 @@
 """What the napari plugin adds to reading a scan and to segmenting one: seconds, processor seconds and memory.
 
-    scripts/with-display.sh .venv/bin/python benchmarks/napari.py open [--shape 600,512,512]
-    scripts/with-display.sh .venv/bin/python benchmarks/napari.py segment MODEL [--spacing 2.5,1.5,1.5]
+    scripts/with-display.sh .venv/bin/python benchmarks/window.py open [--shape 600,512,512]
+    scripts/with-display.sh .venv/bin/python benchmarks/window.py segment MODEL [--spacing 2.5,1.5,1.5]
 
 Each way runs in a process of its own, `--rounds` times in turn; the median is told. `open` reads an uncompressed NIfTI
 of noise alone, then opens it in a shown window until its first slice is on the screen. `segment` runs the model on a
