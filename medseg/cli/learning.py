@@ -95,8 +95,7 @@ def train(
     from medseg.workflows.train import TrainRequest
     from medseg.workflows.train import train as verb
 
-    if deterministic:
-        process.sum_in_one_order()
+    process.settle_training(deterministic=deterministic)
     printer = Printer(as_json=json)
     request = TrainRequest(
         plan=PlanRequest(recipe=recipe, settings=tuple(settings or ()), memory=memory, device=device),

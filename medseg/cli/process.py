@@ -41,9 +41,12 @@ def keep_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
 
 
-def sum_in_one_order() -> None:
-    """Let cuBLAS sum in one order, unless the environment says otherwise; before the GPU is used.
+def settle_training(*, deterministic: bool) -> None:
+    """Say what libraries read from the environment, unless it says otherwise; before they are loaded.
 
-    PyTorch refuses to be deterministic on a GPU without (its notes on reproducibility, cuBLAS).
+    MLflow keeps its runs in files, which newer versions refuse otherwise, in favour of a database. cuBLAS sums in
+    one order where that is wanted (PyTorch's notes on reproducibility).
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

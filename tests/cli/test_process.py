@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from medseg.cli.process import wait_without_spinning
+from medseg.cli.process import settle_training, wait_without_spinning
 
 
 def test_threads_sleep_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,3 +38,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         for word in ("keep", "give")
     ]
     assert faults[0] < faults[1] / 2
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_libraries_are_told_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, deterministic: bool
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "false")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that it is put back afterwards
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    settle_training(deterministic=deterministic)
+    assert os.environ["MLFLOW_ALLOW_FILE_STORE"] == "false"
+    assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if deterministic else None)
