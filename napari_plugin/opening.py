@@ -1,4 +1,7 @@
-"""From paths to layers: files, DICOM files and folders; which of several series is asked, never guessed. No Qt."""
+"""From paths to layers: files, DICOM files and folders; which of several series is asked, never guessed. No Qt.
+
+DICOM's libraries are loaded when DICOM is met.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from typing import TYPE_CHECKING, Literal
 
 from medseg.errors import GeometryError, InputError
 from medseg.io import READABLE_SUFFIXES, is_dicom, read_segmentation, read_volume, suffix_of
-from medseg.io.dicom import Repairs, inspect_files, inspect_folder, read_seg, read_series
 from medseg.progress import Progress, ignore
 from napari_plugin.bridge import image_layers, labels_layer
 from napari_plugin.source import KEY
@@ -17,12 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from medseg.io.dicom import Item
+    from medseg.io.dicom import Item, Repairs
     from napari_plugin.bridge import LayerData
 
 _MASK_WORDS = re.compile(r"(?<![a-z])(segmentation|seg|mask|masks|label|labels|labelmap)(?![a-z])", re.IGNORECASE)
 _LOOKED_AT = 500  # entries of a folder, until one is an image
-AS_IT_IS = Repairs()
 _STEPS = {
     "four-d": "",
     "missing-slice": "interpolated onto even slices",
@@ -42,7 +43,7 @@ class Offer:
     name : str
         The layer's name: the item's id, and the volume's number where there are several.
     kind : {"image", "mask"}
-    repairs : Repairs
+    repairs : Repairs or None
         The steps without which it cannot be opened; a person who chooses it allows them.
     words : str
         What it is, and what will be done to it.
@@ -53,14 +54,14 @@ class Offer:
     item: Item
     name: str
     kind: Literal["image", "mask"] = "image"
-    repairs: Repairs = AS_IT_IS
+    repairs: Repairs | None = None
     words: str = ""
     obstacle: str = ""
 
     @property
     def is_plain(self) -> bool:
         """Whether it opens without any step to be allowed."""
-        return not self.obstacle and self.repairs == AS_IT_IS
+        return not self.obstacle and self.repairs is None
 
 
 def may_be_ours(path: Path) -> bool:
@@ -107,6 +108,8 @@ def open_paths(
     """
     if all(path.is_file() and not is_dicom(path) for path in paths):
         return [layer for path in paths for layer in open_file(path)]
+    from medseg.io.dicom import inspect_files, inspect_folder
+
     inventory = inspect_folder(paths[0], progress=progress) if len(paths) == 1 else inspect_files(list(paths))
     offers = [offer for item in inventory.items for offer in offers_of(item)]
     chosen = _chosen(offers, where=paths[0].name, choose=choose)
@@ -149,7 +152,7 @@ def _of_series(offer: Offer) -> list[Offer]:
     words = ", ".join((offer.words, *steps))
     allowed = _allowed({f.code for f in needed})
     if item.volumes == 1:
-        return [replace(offer, words=words, repairs=allowed)]
+        return [replace(offer, words=words, repairs=allowed if needed else None)]
     return [
         replace(
             offer,
@@ -172,8 +175,11 @@ def open_offer(offer: Offer, *, progress: Progress = ignore) -> list[LayerData]:
     item = offer.item
     if item.source is None:
         return open_file(item.files[0])
-    series = item.source.repaired(offer.repairs)
-    volume = read_series(item, repairs=offer.repairs, progress=progress)
+    from medseg.io.dicom import Repairs, read_series
+
+    repairs = offer.repairs or Repairs()
+    series = item.source.repaired(repairs)
+    volume = read_series(item, repairs=repairs, progress=progress)
     return image_layers(volume, name=offer.name, modality=item.modality or "", series=series)
 
 
@@ -185,6 +191,8 @@ def mask_on(offer: Offer, layers: Sequence[LayerData]) -> LayerData:
     InputError
         Where it cannot be read.
     """
+    from medseg.io.dicom import read_seg
+
     path = offer.item.files[0]
     for layer in layers:
         source = layer.arguments["metadata"][KEY]
@@ -216,6 +224,8 @@ def _chosen(
 
 
 def _allowed(codes: Iterable[str]) -> Repairs:
+    from medseg.io.dicom import Repairs
+
     codes = set(codes)
     return Repairs(
         on_irregular="resample" if codes & {"missing-slice", "uneven-spacing"} else "refuse",

@@ -44,6 +44,7 @@ def keep_upright(viewer: ViewerModel) -> None:
     viewer.dims.events.order.connect(turn)
     viewer.dims.events.ndisplay.connect(turn)
     viewer.layers.events.inserted.connect(_TakeLayer(viewer))
+    turn()
 
 
 def camera_of(viewer: ViewerModel) -> Camera:
@@ -87,7 +88,9 @@ class _Turn:
 
     def __call__(self, event: Any = None) -> None:
         """Take note of a change."""
-        camera_of(self._viewer).orientation = directions_of(self._viewer.dims.order[-3:])
+        camera, wanted = camera_of(self._viewer), directions_of(self._viewer.dims.order[-3:])
+        if tuple(str(direction) for direction in camera.orientation) != wanted:
+            camera.orientation = wanted
 
 
 class _TakeLayer:
