@@ -163,6 +163,11 @@ class PaintedMask:
             self.refresh()
         return is_done
 
+    @property
+    def is_painting(self) -> bool:
+        """Whether the mouse button is held in the middle of a stroke."""
+        return bool(getattr(self.layer, "_staged_history", ()))
+
     def settle(self) -> None:
         """Bring the journal in line with the mask: some strokes are told of early, and those given up not at all."""
         self._finish_pending()
@@ -176,7 +181,7 @@ class PaintedMask:
         """Keep the part of a stroke that is not kept yet; what was kept of one given up is taken back."""
         goes_on = len(atoms) >= len(self._kept) and all(a is b for a, b in zip(self._kept, atoms, strict=False))
         if not goes_on:
-            self._desk.keep(as_it_is(self._kept, mask=self._case.mask, shown=self.layer.data))
+            self._desk.keep(as_it_is(self._kept, mask=self._case.mask, shown=self.layer.data), is_open=False)
             self._kept = []
         new = atoms[len(self._kept) :]
         if new:
@@ -216,7 +221,7 @@ class PaintedMask:
 
     def _take_back(self, back: Edit) -> None:
         back.apply(self._case.mask)
-        self._desk.keep(back)
+        self._desk.keep(back, is_open=False)
         self._forget()
         self.layer.refresh()
 

@@ -202,9 +202,9 @@ class ReviewDock(QWidget):
         self._timer.stop()
         for key in KEYS:
             self.viewer.bind_key(key, None)
-        self._put_away()
         for background in (self._jobs, self._reader, self._flusher):
             background.stop()
+        self._put_away()
 
     # -- Qt -------------------------------------------------------------------------------------------------
     def keyPressEvent(self, event: QKeyEvent) -> None:
@@ -248,9 +248,11 @@ class ReviewDock(QWidget):
             self.panel.add_other(Path(folder))
 
     def _case(self) -> OpenCase | None:
+        """Return the case a person may act on: none while something is done, or in the middle of a stroke."""
         if self.painted is not None:
             self.painted.settle()
-        return None if self.desk is None or self._is_busy else self.desk.open_case
+        is_held = self._is_busy or (self.painted is not None and self.painted.is_painting)
+        return None if self.desk is None or is_held else self.desk.open_case
 
     def _go(self, step: int) -> None:
         current = self._case()

@@ -144,7 +144,8 @@ class Desk:
         with self._lock:
             if self.open_case is not None:
                 journal = self.open_case.journal
-                (journal.close if self.open_case.is_edited else journal.discard)()
+                is_needed = self.open_case.is_edited or self.open_case.has_parts
+                (journal.close if is_needed else journal.discard)()
                 self.open_case = None
 
     def close(self) -> None:
@@ -180,12 +181,23 @@ class Desk:
             current.steps = (current.steps or 0) + 1 if is_known else None
             if not is_kept:
                 current.journal.append(edit)
+            current.has_parts = False
 
-    def keep(self, edit: Edit) -> None:
-        """Keep a part of an edit that is still being made and on the mask already; `edit` follows when it is whole."""
+    def keep(self, edit: Edit, *, is_open: bool = True) -> None:
+        """Keep a part of an edit that is still being made and on the mask already; `edit` follows when it is whole.
+
+        Parameters
+        ----------
+        edit : Edit
+            The part.
+        is_open : bool
+            Whether more is to come; not where this takes back what was kept.
+        """
         with self._lock:
+            current = self._current()
+            current.has_parts = is_open
             if edit.n_voxels:
-                self._current().journal.append(edit)
+                current.journal.append(edit)
 
     def undo(self) -> Edit | None:
         """Take the last edit back and return what that changed; ``None`` where there is nothing to undo."""

@@ -47,6 +47,8 @@ class OpenCase:
         What can be undone.
     steps : int or None
         How many edits the mask is away from `version`; ``None`` where nobody can tell any more.
+    has_parts : bool
+        Whether the journal holds parts of an edit that was not ended.
     """
 
     case: ReviewCase
@@ -58,6 +60,7 @@ class OpenCase:
     recovered: int = 0
     history: History = field(default_factory=History)
     steps: int | None = 0
+    has_parts: bool = False
 
     @property
     def is_edited(self) -> bool:

@@ -101,7 +101,7 @@ class Kept:
         self.parts: list[Edit] = []
         self.edits: list[Edit] = []
 
-    def keep(self, edit: Edit) -> None:
+    def keep(self, edit: Edit, **_: bool) -> None:
         self.parts.append(edit)
 
     def edit(self, edit: Edit, **_: bool) -> None:

@@ -206,6 +206,25 @@ def test_painted_by_the_viewer_is_kept_too(desk: Desk) -> None:
     assert np.array_equal(case.mask, mask_of(1))
 
 
+def test_a_stroke_that_was_not_ended_waits_too(desk: Desk, out: Path) -> None:
+    case = desk.open("b")
+    part = Edit.of_block(case.mask, Box((7, 0, 0), (8, 2, 2)), np.full((1, 2, 2), 2, np.uint8))
+    part.apply(case.mask)
+    desk.keep(part)
+    desk.open("a")
+    case = desk.open("b")
+    assert case.recovered == 1
+    assert (case.mask[7, :2, :2] == 2).all()
+    desk.open("a")
+    case = desk.open("a")
+    part.apply(case.mask)
+    desk.keep(part)
+    part.revert(case.mask)
+    desk.keep(part.inverse(), is_open=False)  # given up
+    desk.open("b")
+    assert not list((out / "review" / "a").glob("*.edits"))
+
+
 def test_saving_twice_makes_one_version(desk: Desk) -> None:
     desk.open("b")
     paint(desk, 7)
