@@ -109,8 +109,7 @@ def gentler(begun: Start, *, rate_is_asked: bool, warmup_is_asked: bool) -> Star
 
     The rule: a tenth of the learning rate, reached in a warm-up of at least a tenth of the run. A network that has
     learned lies in a minimum; the full rate of a first training, taken at once, throws it out, and what it knew is
-    learned again rather than built on. The warm-up is among the schedules Wald 2024 (arXiv:2410.23132) compares for
-    fine-tuning nnU-Net's networks; the tenth is a rule of thumb. Where only an encoder was taken, the rest is fresh and
+    learned again rather than built on. Both are rules of thumb. Where only an encoder was taken, the rest is fresh and
     needs the full rate.
 
     Parameters
