@@ -48,6 +48,7 @@ OBLIQUE_BYTES = 250_000_000  # for a block of the source, where grids are obliqu
 AT_ONCE_COPIES = 3  # of the scan in float32, where it is cropped and normalised first
 EXPORTED_MAPS = 20  # of the first stage's features, for a network run by ONNX Runtime or OpenVINO
 MOST_MAPS = 80  # of the same, more than any network here holds at a time
+UNET_MAPS, UNET_SCORES = 16, 4  # of the same and of the scores, more than any U-Net in nnU-Net's form holds at a time
 CRF_COPIES = 8  # of the scores of the classes that messages are sent of at once
 CRF_VOXEL_BYTES = 100  # of the lattice of the appearance kernel, for each vertex of a simplex
 CRF_RING_BYTES = 32  # of each neighbour of a vertex, while a lattice is widened
@@ -288,11 +289,19 @@ def _beside(scores_on: str | None, found: Footprint, working: Geometry, plan: Pl
 def _features(plan: Plan, path: NumericPath, *, is_counted: bool) -> int:
     """Return what features take: counted for PyTorch; of an exported network, whose layers are not known, assumed."""
     shape = (path.window_batch, len(plan.channels), *plan.spatial_patch)
+    classes = len(plan.labels) + 1
     if path.backend != "torch" or not is_counted:
-        maps = EXPORTED_MAPS if is_counted else MOST_MAPS
-        return maps * _width(plan.network) * path.window_batch * math.prod(plan.spatial_patch) * FLOAT
+        kept = EXPORTED_MAPS * _width(plan.network) if is_counted else _most_kept(plan.network, classes)
+        return kept * path.window_batch * math.prod(plan.spatial_patch) * FLOAT
     size = 2 if path.precision == "bf16" else FLOAT
-    return peak_features(plan.network, shape, len(plan.labels) + 1) * size
+    return peak_features(plan.network, shape, classes) * size
+
+
+def _most_kept(network: NetworkSpec, classes: int) -> int:
+    """Return more than a network holds at a time for each voxel of a window."""
+    if isinstance(network, UNetSpec):
+        return UNET_MAPS * network.features[0] + UNET_SCORES * classes
+    return MOST_MAPS * _width(network)
 
 
 def _width(network: NetworkSpec) -> int:

@@ -14,7 +14,8 @@ from medseg.inference.sparing import Sparing
 from medseg.io import write_volume
 from medseg.io.mapped import map_volume
 from medseg.labels import LabelSet
-from medseg.plan import CrfPlan, InferPlan, PreprocessPlan, ZScore
+from medseg.networks.footprint import peak_features
+from medseg.plan import CrfPlan, InferPlan, PreprocessPlan, UNetSpec, ZScore
 from medseg.preprocess import working_grid
 
 if TYPE_CHECKING:
@@ -302,3 +303,26 @@ def test_masks_do_not_depend_on_where_scores_are_added_up(
     np.testing.assert_array_equal(segmenter.segment(volume).segmentation.array, wanted)
     np.testing.assert_array_equal(segmenter.probabilities(volume).array.argmax(axis=0) > 0, wanted > 0)
     assert asked == ([] if placed is None else [placed] * 2)
+
+
+UNET = {
+    "dimensions": 3,
+    "features": (8, 16, 32),
+    "strides": ((1, 1, 1), (2, 2, 2), (2, 2, 2)),
+    "kernels": ((3,) * 3,) * 3,
+}
+UNETS = {
+    "plain": UNetSpec(**UNET),
+    "residual": UNetSpec(**UNET, residual_blocks=(1, 3, 4)),
+    "deep supervision": UNetSpec(**UNET, deep_supervision=True),
+    "four convolutions a stage": UNetSpec(**UNET, convs_per_stage=4),
+    "2-D": UNetSpec(dimensions=2, features=(8, 16), strides=((1, 1), (2, 2)), kernels=((3, 3),) * 2),
+}
+
+
+@pytest.mark.parametrize("classes", [2, 15, 106])
+@pytest.mark.parametrize("kind", UNETS)
+def test_what_is_assumed_of_a_u_net_is_more_than_it_takes(kind: str, classes: int) -> None:
+    spec, side = UNETS[kind], 16
+    taken = peak_features(spec, (1, 1, *(side,) * spec.dimensions), classes)
+    assert taken <= memory._most_kept(spec, classes) * side**spec.dimensions
