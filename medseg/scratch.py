@@ -72,12 +72,18 @@ def let_go(array: NDArray[Any]) -> None:
 
     An array that lies in no mapped file stays as it is.
     """
+    mapped = map_under(array)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on every system
+        mapped.madvise(mmap.MADV_DONTNEED)  # of a shared mapping, what was written stays with the file
+
+
+def map_under(array: NDArray[Any]) -> mmap.mmap | None:
+    """Return the mapped file that an array is a view of, or None."""
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
     mapped = base.obj if isinstance(base, memoryview) else base
-    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        mapped.madvise(mmap.MADV_DONTNEED)  # of a shared mapping, what was written stays with the file
+    return mapped if isinstance(mapped, mmap.mmap) else None
 
 
 def require_room(size: int) -> None:

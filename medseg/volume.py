@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medseg import scratch
 from medseg.errors import GeometryError, InputError
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def values_in(mask_zyx: NDArray[Any]) -> tuple[int, ...]:
 
 def is_mapped(array: NDArray[Any]) -> bool:
     """Tell whether an array is a view of a file that is mapped into memory."""
-    return _map_under(array) is not None
+    return scratch.map_under(array) is not None
 
 
 def let_go(array: NDArray[Any]) -> None:
@@ -147,20 +147,13 @@ def let_go(array: NDArray[Any]) -> None:
 
     The numbers stay as they are. Arrays in memory, and maps that can be written to, are left alone.
     """
-    pages = _map_under(array)
-    if pages is None or not hasattr(mmap, "MADV_DONTNEED"):  # not on every system
+    pages = scratch.map_under(array)
+    if pages is None:
         return
     with memoryview(pages) as seen:
         is_read_only = seen.readonly
     if is_read_only:
-        pages.madvise(mmap.MADV_DONTNEED)
-
-
-def _map_under(array: NDArray[Any]) -> mmap.mmap | None:
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    return base if isinstance(base, mmap.mmap) else None
+        scratch.let_go(array)
 
 
 def _counts(mask_zyx: NDArray[Any], *, at_least: int = 1) -> NDArray[np.int64]:

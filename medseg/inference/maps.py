@@ -69,7 +69,8 @@ class Maps:
         self, names: Sequence[MapName], working: Geometry, scan: Geometry, *, plan: Plan, region: Box | None = None
     ) -> None:
         self._scan, self._names = scan, {name: channels_of(name, plan) for name in names}
-        self._arrays = {name: scratch.empty((len(c), *scan.shape)) for name, c in self._names.items()}
+        is_part = region is not None
+        self._arrays = {name: _fresh(name, (len(c), *scan.shape), certain=is_part) for name, c in self._names.items()}
         onto = scan if region is None else scan.crop(region)
         self._makers: list[Uncertainty | Probabilities] = []
         for name, array in self._arrays.items():
@@ -78,8 +79,6 @@ class Maps:
             if name == "uncertainty":
                 self._makers.append(Uncertainty(working, onto, part[0], is_cropped=is_cropped))
                 continue
-            if region is not None:
-                _fill(array[0])
             self._makers.append(Probabilities(working, onto, part, is_cropped=is_cropped))
 
     def add(self, logits_kzyx: Tensor) -> None:
@@ -96,17 +95,18 @@ class Maps:
 
 def certain_background(names: Sequence[MapName], scan: Volume, plan: Plan) -> dict[MapName, Volume]:
     """Return the maps of a scan in which nothing was looked at."""
-    found = {}
-    for name in names:
-        channels = channels_of(name, plan)
-        array = scratch.empty((len(channels), *scan.geometry.shape))
-        if name == "probabilities":
-            _fill(array[0])
-        found[name] = Volume(array, scan.geometry, channels)
-    return found
+    shape, told = scan.geometry.shape, {name: channels_of(name, plan) for name in names}
+    return {
+        name: Volume(_fresh(name, (len(channels), *shape), certain=True), scan.geometry, channels)
+        for name, channels in told.items()
+    }
 
 
-def _fill(background_zyx: NDArray[np.float32]) -> None:
-    for plane in background_zyx:
-        plane.fill(1.0)
-        scratch.let_go(background_zyx)
+def _fresh(name: MapName, shape: tuple[int, ...], *, certain: bool) -> NDArray[np.float32]:
+    """Return the array of a map; where background is certain, its probability is one already."""
+    array = scratch.empty(shape)
+    if certain and name == "probabilities":
+        for plane in array[0]:
+            plane.fill(1.0)
+            scratch.let_go(array)
+    return array
