@@ -39,7 +39,7 @@ import numpy as np
 import torch
 from side_by_side import cases, children, limit, reference
 from side_by_side.measured import StandIn
-from side_by_side.table import HEAD, agreement, middle, times, told
+from side_by_side.table import HEAD, agreement, likeness, middle, times, told
 
 from medseg.inference import describe_machine, resolve_device, resolve_precision
 from medseg.model import load_model
@@ -173,15 +173,6 @@ def memory(asked: Asked, row: str, classes: int, *, network: bool = True) -> Ite
 
     answers = in_turns(asked, once, PROGRAMS if network else (*PROGRAMS, LEAN))
     yield from compared(row, answers, likeness(answers))
-
-
-def likeness(answers: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
-    """Return how far the others' masks are ours."""
-    masks = {name: runs[-1]["mask"] for name, runs in answers.items() if runs and "mask" in runs[-1]}
-    if "medseg" not in masks:
-        return {}
-    ours = np.load(masks.pop("medseg"))
-    return {name: agreement(ours, np.load(mask)) for name, mask in masks.items()}
 
 
 def files(asked: Asked, row: str, classes: int) -> Iterator[str]:

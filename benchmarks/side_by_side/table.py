@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -30,6 +32,15 @@ def agreement(one: NDArray[Any], other: NDArray[Any]) -> str:
     same, seen = one == other, (one > 0) | (other > 0)
     inside = f", of foreground {100 * same[seen].mean():.3f} %" if seen.any() else ""
     return f"equal voxels {100 * same.mean():.4f} %{inside}"
+
+
+def likeness(answers: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
+    """Return how far the others' masks are ours."""
+    masks = {name: runs[-1]["mask"] for name, runs in answers.items() if runs and "mask" in runs[-1]}
+    if "medseg" not in masks:
+        return {}
+    ours = np.load(masks.pop("medseg"))
+    return {name: agreement(ours, np.load(mask)) for name, mask in masks.items()}
 
 
 def times(runs: Sequence[dict[str, Any]], ours: Sequence[dict[str, Any]]) -> str:

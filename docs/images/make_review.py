@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import napari
 import numpy as np
-from qtpy.QtWidgets import QApplication
+from make import take, until
 from scipy import ndimage
 
 from medseg.io import write_segmentation, write_volume
@@ -23,12 +22,8 @@ from medseg.volume import Segmentation
 from napari_plugin.planes import show_plane
 from napari_plugin.review import ReviewDock
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 HERE = Path(__file__).resolve().parent
 SIZE = (1280, 1000)
-LONGEST_S = 300.0
 UNIFORM = 5.0  # standard deviation of a picture that shows nothing
 CONFIDENCE = {"ct-1a": 0.71, "ct-2b": 0.93, "ct-3c": None}
 
@@ -92,26 +87,6 @@ def spoilt(mask: Any, seed: int) -> Any:
     result[noise < np.quantile(noise, 0.02)] = 0
     result[(noise > np.quantile(noise, 0.995)) & (mask == 0)] = mask[mask > 0].min()
     return result
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    """Let the window live until something is so."""
-    end = time.monotonic() + LONGEST_S
-    while not is_so():
-        if time.monotonic() > end:
-            raise SystemExit("this took too long")
-        QApplication.processEvents()
-        time.sleep(0.01)
-
-
-def take(viewer: Any, path: Path) -> None:
-    """Take a picture of the whole window, and see that it shows something."""
-    for _ in range(20):
-        QApplication.processEvents()
-        time.sleep(0.05)
-    picture = viewer.screenshot(path=str(path), canvas_only=False, flash=False)
-    if np.std(picture) < UNIFORM:
-        raise SystemExit(f"{path} shows nothing")
 
 
 if __name__ == "__main__":

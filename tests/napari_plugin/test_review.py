@@ -395,19 +395,3 @@ def test_the_window_is_never_held_for_long(
     assert {"_on_stroke", "_do", "_refresh", "show_largest_slice"} <= {name for name, _ in held}
     worst = max(held, key=lambda pair: pair[1])
     assert worst[1] < LONGEST_S, worst
-
-
-def test_the_dock_opens_from_naparis_menu(
-    make_napari_viewer: Any, medseg_plugin: Any, folder: Path, qtbot: Any
-) -> None:
-    viewer = make_napari_viewer(show=True)
-    _, dock = viewer.window.add_plugin_dock_widget("medseg", "Review")
-    dock.panel.who.setText("me")
-    dock.open_folder(folder)
-    qtbot.waitUntil(lambda: len(viewer.layers) >= 2 and dock.painted is not None, timeout=PATIENCE_MS)
-    before = np.count_nonzero(dock.painted.layer.data)
-    dock.painted.layer.paint((0, 2, 2), 1)
-    assert np.count_nonzero(dock.painted.layer.data) > before
-    assert dock.painted.undo()
-    assert np.count_nonzero(dock.painted.layer.data) == before
-    dock.close_review()
